@@ -1,0 +1,5 @@
+"""`python -m agentops` is `agentops`."""
+
+from agentops.main import main
+
+main()

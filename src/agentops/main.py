@@ -1,0 +1,243 @@
+"""The root command. Finds commands by file name, awaits them, lets results and errors leave by one door.
+
+    argv → hoist global options → LazyGroup (commands/<noun>.py, imported when named) → Call(verb, arguments)
+         → Session → await verb(session, …) → render → exit code
+
+A verb is a public `async def` in `commands/<noun>.py` whose first parameter is the session. The one that bears the
+file's own name is what the bare noun does; a trailing underscore (`list_`) is not part of the name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentops.errors import AgentOpsError, Kind, UsageError
+from agentops.session import Answer, Call, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typer import Typer
+
+_SWITCHES = {"--json": "json", "--debug": "debug"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The global options, which may stand anywhere on the line."""
+
+    target: str | None = None
+    json: bool = False
+    debug: bool = False
+
+
+def main() -> None:
+    """Run one command line and exit."""
+    argv = sys.argv[1:]
+    if argv == ["--version"]:
+        # The most frequent probe of all needs no parser.
+        from agentops import __version__
+
+        sys.stdout.write(f"agentops {__version__}\n")
+        return
+    code = run(argv)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough: no error, and no second complaint at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(code)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; its exit code."""
+    options = Options(json="--json" in argv)
+    try:
+        rest, options = hoist(argv)
+        call = parse(rest)
+        return _execute(call, options) if isinstance(call, Call) else int(call or 0)
+    except AgentOpsError as failure:
+        return leave(failure, options)
+    except KeyboardInterrupt:
+        return Kind.INTERRUPTED.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Kind.DONE.exit_code
+    except Exception as defect:  # a defect of ours: one sentence, the traceback on demand
+        if options.debug:
+            raise
+        words = f"internal error: {type(defect).__name__}: {defect}"
+        return leave(AgentOpsError(words, "repeat with --debug for the traceback"), options)
+
+
+def leave(failure: AgentOpsError, options: Options) -> int:
+    """Print an error and answer its exit code."""
+    from agentops import render
+
+    if options.debug:
+        import traceback
+
+        render.note("".join(traceback.format_exception(failure)))
+    render.error(failure, as_json=options.json)
+    return failure.kind.exit_code
+
+
+def hoist(argv: Sequence[str]) -> tuple[list[str], Options]:
+    """Take `--json`, `--debug` and `--target T` from anywhere before `--`; the rest and what they said."""
+    rest: list[str] = []
+    found: dict[str, Any] = {}
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in _SWITCHES:
+            found[_SWITCHES[word]] = True
+        elif word == "--target":
+            found["target"] = next(words, None)
+            if not found["target"]:
+                raise UsageError("--target needs a value", "local, sandbox, postgresql://… or supabase://<ref>")
+        elif word.startswith("--target="):
+            found["target"] = word.partition("=")[2]
+        else:
+            rest.append(word)
+    return rest, Options(**found)
+
+
+def parse(argv: Sequence[str]) -> Call | int:
+    """The command line as a `Call`; a number where it is already done (help, completion).
+
+    Raises:
+        UsageError: it is not one of ours.
+    """
+    import typer
+    from typer import _click as click  # vendored there; its errors have no other public name
+
+    command = typer.main.get_command(tree())
+    try:
+        result = command.main(args=list(argv), prog_name="agentops", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as shown:
+        shown.show()
+        return Kind.USAGE.exit_code
+    except click.exceptions.UsageError as wrong:
+        path = wrong.ctx.command_path if wrong.ctx else "agentops"
+        raise UsageError(wrong.format_message().rstrip("."), f"{path} --help") from wrong
+    except click.exceptions.Exit as done:
+        return int(done.exit_code)
+    except click.exceptions.ClickException as wrong:
+        raise UsageError(wrong.format_message()) from wrong
+    return result if isinstance(result, Call) else int(result or 0)
+
+
+def tree() -> Typer:
+    """The whole command tree, its commands still unread."""
+    import typer
+
+    from agentops.commands import LazyGroup
+
+    app = typer.Typer(
+        name="agentops",
+        cls=LazyGroup,
+        help="Operate an AI agent stack: deploy, secrets, flags, logs, health, incidents.",
+        epilog="Anywhere on the line: --target local|sandbox|postgresql://…|supabase://<ref>, --json, --debug. "
+        "agentops COMMAND --help says more.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root() -> None:
+        """Operate an AI agent stack: deploy, secrets, flags, logs, health, incidents."""
+
+    return app
+
+
+def _execute(call: Call, options: Options) -> int:
+    import asyncio
+
+    async def bounded() -> int:
+        from agentops.settings import process
+
+        return await _perform(call, options, process(options.target))
+
+    return asyncio.run(bounded())
+
+
+async def _perform(call: Call, options: Options, process: Any) -> int:  # noqa: ANN401 - settings stay unimported here
+    """Await one verb inside a session, SIGTERM counted as a wish to end in order."""
+    import asyncio
+    import signal
+
+    from agentops import render
+
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    terminated = False
+
+    def end() -> None:
+        nonlocal terminated
+        terminated = True
+        if task:
+            task.cancel()
+
+    async def dispatch(argv: Sequence[str]) -> int:
+        rest, inner = hoist(argv)
+        nested = parse(rest)
+        if not isinstance(nested, Call):
+            return nested
+        try:
+            return await _finish(nested, session, Options(inner.target, options.json, options.debug))
+        except AgentOpsError as failure:
+            return leave(failure, options)
+
+    session = Session(process, render.note, dispatch)
+    loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        _remarks(session)
+        return await _finish(call, session, options)
+    except asyncio.CancelledError:
+        if terminated:
+            return Kind.TERMINATED.exit_code
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        await session.close()
+
+
+async def _finish(call: Call, session: Session, options: Options) -> int:
+    import inspect
+
+    from agentops import render
+    outcome = call.verb(session, **call.arguments)
+    if inspect.isasyncgen(outcome):
+        async for entry in outcome:
+            render.item(entry, as_json=options.json)
+        return Kind.DONE.exit_code
+    value = await outcome
+    answer = value if isinstance(value, Answer) else Answer(value)
+    render.result(answer.value, as_json=options.json, target=session.process.label)
+    if answer.note:
+        render.note(answer.note)
+    return answer.kind.exit_code
+
+
+def _remarks(session: Session) -> None:
+    """One line each about environment variables that look as if they should count, and do not."""
+    from agentops.settings import ignored_names
+
+    if os.environ.get("DATABASE_URL") and not session.process.target.startswith("postgres"):
+        session.note("note: DATABASE_URL is set and not used; to operate that database: --target \"$DATABASE_URL\"")
+    names = ignored_names()
+    if names:
+        session.note(
+            f"note: {', '.join(names)} in the environment {'is' if len(names) == 1 else 'are'} ignored; "
+            f"to take over: agentops secrets set --from-env {' '.join(names)}"
+        )
+
+
+if __name__ == "__main__":
+    main()

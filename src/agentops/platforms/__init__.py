@@ -1,0 +1,205 @@
+"""What a place to run must be able to do: the Platform protocol and the values that cross it.
+
+`local/` is PostgreSQL as control plane; other platforms stand beside it. Platforms translate foreign errors at their
+border: nothing above knows psycopg or HTTP status codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from agentops.platforms.bundle import Bundle
+
+Row = dict[str, Any]
+DeployStatus = Literal["active", "unchanged", "stored", "failed", "restored", "would_change", "absent", "deleted"]
+
+class Queries(Protocol):
+    """Something that runs one SQL statement: a platform, or a server's pool."""
+
+    async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement with `%(name)s` parameters; its rows as dictionaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag in force: `name` is its short form, `secret` the name it is stored under, `enabled` None where unknown."""
+
+    name: str
+    secret: str
+    enabled: bool | None
+    until: datetime | None = None
+    changed: bool = False
+    updated_by: str | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretInfo:
+    """A secret without its value: `digest` is the first 12 hexadecimal digits of the value's SHA-256."""
+
+    name: str
+    digest: str
+    version: int | None
+    updated_by: str | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretChange:
+    """What became of one secret: `status` is set, unchanged, unset, absent or would_change."""
+
+    name: str
+    status: str
+    changed: bool
+    digest: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A deployed function."""
+
+    slug: str
+    version: int
+    status: str
+    sha256: str
+    origin: str
+    deployed_by: str
+    deployed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What became of one function. `finding` says why where it failed."""
+
+    slug: str
+    version: int | None
+    changed: bool
+    status: DeployStatus
+    sha256: str | None
+    finding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which log lines: all given conditions hold. `event` is a pattern with `*`; times are aware."""
+
+    slugs: tuple[str, ...] = ()
+    level: str | None = None
+    event: str | None = None
+    correlation_id: str | None = None
+    grep: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One stored event."""
+
+    timestamp: datetime
+    level: str
+    event: str
+    correlation_id: str
+    function: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A function's answer to a direct call. `body` is parsed JSON where it is JSON, else text."""
+
+    slug: str
+    status: int
+    correlation_id: str
+    latency_ms: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A live server process: seen within the last 10 seconds."""
+
+    id: str
+    host: str
+    pid: int
+    role: str
+    url: str | None
+    generation: int
+    functions: Mapping[str, Any]
+    started_at: datetime
+    heartbeat_age: float
+
+    @property
+    def name(self) -> str:
+        """Host and process, as an operator looks for it."""
+        return f"{self.host}:{self.pid}"
+
+
+class Platform(Queries, Protocol):
+    """A place to run. Raises only `AgentOpsError`."""
+
+    @property
+    def target(self) -> str:
+        """The target for eyes, without a password."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+    async def functions(self) -> list[Function]:
+        """What is deployed, by slug."""
+
+    async def deploy(self, bundles: Sequence[Bundle], *, force: bool, check: bool) -> list[Deployment]:
+        """Make each bundle the active version of its function; one that fails stops no other.
+
+        `check` plans only. Equal content is `unchanged` unless `force`, which reloads it.
+        """
+
+    async def rollback(self, slug: str, version: int | None, *, check: bool) -> Deployment:
+        """Make an older version active again; None is the one before the active one.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+
+    async def history(self, slug: str) -> list[Function]:
+        """All versions of one function, newest first; `status` is active or stored."""
+
+    async def source(self, slug: str) -> Mapping[str, str]:
+        """The active version's files by relative path.
+
+        Raises:
+            NotFound: the function is not deployed.
+        """
+
+    async def delete(self, slug: str, *, check: bool) -> Deployment:
+        """Take a function off; absent is nothing to do."""
+
+    async def secrets(self) -> list[SecretInfo]:
+        """All secrets and flags by name, digests only."""
+
+    async def set_secrets(self, values: Mapping[str, str | None], *, check: bool) -> list[SecretChange]:
+        """Set (or, with None, unset) secrets; equal values are left alone. All or none."""
+
+    async def flags(self) -> list[Flag]:
+        """Known and stored flags."""
+
+    async def set_flags(self, names: Sequence[str], *, enabled: bool, seconds: float | None, check: bool) -> list[Flag]:
+        """Switch flags by their stored names; `seconds` puts them back by itself after that time."""
+
+    async def servers(self) -> list[Server]:
+        """Server processes that are alive. Empty where functions run elsewhere."""
+
+    def logs(self, wanted: LogFilter, *, limit: int, follow: bool, gap: Callable[[str], None]) -> AsyncIterator[LogLine]:
+        """The newest `limit` matches in time order; with `follow`, then new ones as they are stored.
+
+        `gap` is told in a sentence when the stream was interrupted and went on.
+        """
+
+    async def invoke(self, slug: str, method: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
+        """Call a function over HTTP with the service key, unless `headers` brings its own Authorization."""

@@ -1,0 +1,81 @@
+"""The one border to psycopg: opens connections and turns its errors into ours."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import dict_row
+
+from agentops.errors import AgentOpsError, Conflict, NotAuthorised, TimedOut, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agentops.platforms import Row
+
+CONNECT_SECONDS = 5
+_MISSING = (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn, errors.InvalidSchemaName)
+_BUSY = (errors.LockNotAvailable, errors.QueryCanceled, errors.TransactionTimeout, errors.IdleInTransactionSessionTimeout)
+_CLASH = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected, errors.ExclusionViolation)
+
+
+async def connect(url: str) -> psycopg.AsyncConnection[Row]:
+    """Open one autocommit connection whose rows are dictionaries.
+
+    Raises:
+        UsageError: the address is not one.
+        NotAuthorised: PostgreSQL refuses the user.
+        Unavailable: nobody answers there.
+    """
+    with translated():
+        return await psycopg.AsyncConnection.connect(
+            url,
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="agentops",
+        )
+
+
+async def run(
+    connection: psycopg.AsyncConnection[Row], statement: str, parameters: Mapping[str, Any] | None = None
+) -> list[Row]:
+    """Run one statement (or, without parameters, a script); the rows of the last one."""
+    with translated():
+        # Statements come from our .sql files; values always travel as parameters, never in the text.
+        cursor = await connection.execute(statement.encode(), parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn psycopg's errors into ours, with no address or value of the statement in the words."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: psycopg.Error) -> AgentOpsError:
+    """The error of ours that says what this one means to an operator."""
+    words = (error.diag.message_primary or str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
+    if isinstance(error, _MISSING):
+        return UsageError(f"the database lacks something agentops needs: {words}", "agentops db migrate")
+    if isinstance(error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification)):
+        return NotAuthorised(f"PostgreSQL refuses the user: {words}", "look at the user and password of the target")
+    if isinstance(error, errors.InsufficientPrivilege):
+        return NotAuthorised(f"PostgreSQL forbids it: {words}", "the database user lacks a grant on that object")
+    if isinstance(error, _BUSY):
+        return TimedOut(f"PostgreSQL took too long: {words}", "try again; agentops health database shows what is busy")
+    if isinstance(error, _CLASH):
+        return Conflict(f"someone else changed it at the same time: {words}", "look again, then repeat the command")
+    if error.sqlstate is None and isinstance(error, psycopg.ProgrammingError):
+        return UsageError(f"the database address is not valid: {words}", "postgresql://user:password@host:5432/database")
+    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        if "authentication failed" in words or "no password supplied" in words:
+            return NotAuthorised(f"PostgreSQL refuses the user: {words}", "look at the user and password of the target")
+        return Unavailable(f"PostgreSQL does not answer: {words}", "agentops health database")
+    return AgentOpsError(f"PostgreSQL refused: {words}")

@@ -1,0 +1,204 @@
+"""What a process is told from outside (target, state folder, actor), and the names of flags and secrets.
+
+    --target > AGENTOPS_TARGET > agentops.toml (nearest folder upward, then the user's) > local
+
+Secrets and flags never come from the environment; `ignored_names` finds the ones somebody put there.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentops.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FLAG_PREFIX = "FEATURE_AGENT_"
+CHAT, VOICE = "FEATURE_AGENT_CHAT", "FEATURE_AGENT_VOICE"
+VOUCHERS, CUSTOMER_LOOKUP = "FEATURE_AGENT_VOUCHERS", "FEATURE_AGENT_CUSTOMER_LOOKUP"
+KNOWN_FLAGS = {"chat": CHAT, "voice": VOICE, "vouchers": VOUCHERS, "customer-lookup": CUSTOMER_LOOKUP}
+TRUTHY = frozenset({"1", "true", "yes", "on"})
+FALSY = frozenset({"0", "false", "no", "off", ""})
+
+KNOWN_SECRETS = (
+    "OPENAI_API_KEY",
+    "OPENAI_RESPONSES_MODEL",
+    "OPENAI_REALTIME_MODEL",
+    "OPENAI_WEBHOOK_SECRET",
+    "WA_PHONE_ID",
+    "WA_TOKEN",
+    "WA_VERIFY_TOKEN",
+    "WA_APP_SECRET",
+    "SUPABASE_SERVICE_ROLE_KEY",
+    "SUPABASE_ANON_KEY",
+    "AGENT_STAFF_MSISDNS",
+    "AGENT_COUNTRY",
+)
+# Addresses of the outside. They may be secrets of the stack; a process setting of the same name wins (the sandbox's
+# peers, a proxy), so these alone are read from the environment of a server.
+ADDRESSES = ("OPENAI_BASE_URL", "WHATSAPP_API_URL", "SLACK_WEBHOOK_URL")
+DEFAULT_MODEL = "gpt-6-luna"
+DEFAULT_PORT = 54321
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REF = re.compile(r"[a-z]{20}")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What this process was told: its target and where that came from, its state folder, who acts."""
+
+    target: str
+    origin: str
+    home: Path
+    actor: str
+    project: Path
+    port: int | None = None
+
+    @property
+    def embedded(self) -> str | None:
+        """`local` or `sandbox` where the target has an embedded PostgreSQL, else None."""
+        return self.target if self.target in {"local", "sandbox"} else None
+
+    @property
+    def state(self) -> Path:
+        """This target's own folder in the state folder (embedded database, keys)."""
+        return self.home / (self.embedded or "remote")
+
+    @property
+    def label(self) -> str:
+        """The target for eyes: a database address without its password."""
+        return re.sub(r"(?<=://)([^:/@]+):[^@]*@", r"\1:***@", self.target)
+
+
+def process(
+    option: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Process:
+    """Read the process settings.
+
+    Args:
+        option: the value of `--target`, if given.
+        environment: defaults to `os.environ`.
+        folder: where the search for `agentops.toml` begins; defaults to the working folder.
+
+    Raises:
+        UsageError: an unreadable agentops.toml, or a target of an unknown form.
+    """
+    env = os.environ if environment is None else environment
+    here = folder or Path.cwd()
+    home = Path(env.get("AGENTOPS_HOME") or _user_state()).expanduser().absolute()
+    file, content = _configuration(here)
+    if option:
+        target, origin = option, "--target"
+    elif env.get("AGENTOPS_TARGET"):
+        target, origin = env["AGENTOPS_TARGET"], "AGENTOPS_TARGET"
+    elif isinstance(content.get("target"), str):
+        target, origin = str(content["target"]), str(file)
+    else:
+        target, origin = "local", "default"
+    return Process(
+        target=_checked_target(target, origin),
+        origin=origin,
+        home=home,
+        actor=env.get("AGENTOPS_ACTOR") or _user_at_host(env),
+        project=file.parent if file and file.parent != _user_config() else here,
+        port=_port(env.get("AGENTOPS_PORT")),
+    )
+
+
+def _port(text: str | None) -> int | None:
+    if text is None or text == "":
+        return None
+    if not text.isdigit() or not 0 < int(text) < 65536:  # noqa: PLR2004 - the range of a TCP port
+        raise UsageError(f"AGENTOPS_PORT={text!r} is no port number", "give a number from 1 to 65535")
+    return int(text)
+
+
+def flag_name(name: str) -> str:
+    """`chat` or `FEATURE_AGENT_CHAT` → `FEATURE_AGENT_CHAT`; other `FEATURE_AGENT_*` names are taken as they are.
+
+    Raises:
+        UsageError: a name that is none of these.
+    """
+    if name.lower() in KNOWN_FLAGS:
+        return KNOWN_FLAGS[name.lower()]
+    upper = name.upper()
+    if upper.startswith(FLAG_PREFIX) and _NAME.fullmatch(upper) and len(upper) > len(FLAG_PREFIX):
+        return upper
+    raise UsageError(
+        f"no flag is named {name!r}",
+        f"the flags are {', '.join(KNOWN_FLAGS)} (or any {FLAG_PREFIX}… name)",
+    )
+
+
+def flag_alias(name: str) -> str:
+    """`FEATURE_AGENT_CHAT` → `chat`; a name without a short form stays as it is."""
+    return next((alias for alias, full in KNOWN_FLAGS.items() if full == name), name)
+
+
+def is_flag(name: str) -> bool:
+    """Whether a setting of this name is a flag (stored in clear) rather than a secret."""
+    return name.startswith(FLAG_PREFIX)
+
+
+def ignored_names(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Names in the environment that are flags or secrets of the stack, and are therefore not read from there."""
+    env = os.environ if environment is None else environment
+    return sorted(name for name in env if is_flag(name) or name in KNOWN_SECRETS)
+
+
+def _checked_target(target: str, origin: str) -> str:
+    if target in {"local", "sandbox"} or target.startswith(("postgresql://", "postgres://")):
+        return target
+    scheme, _, ref = target.partition("://")
+    if scheme == "supabase" and _REF.fullmatch(ref):
+        return target
+    hint = "targets are: local, sandbox, postgresql://user@host/database, supabase://<project-ref> (20 small letters)"
+    shown = target if "@" not in target else "…"
+    raise UsageError(f"{origin} names no target: {shown!r}", hint)
+
+
+def _configuration(here: Path) -> tuple[Path | None, dict[str, object]]:
+    candidates = [folder / "agentops.toml" for folder in (here, *here.parents)]
+    candidates.append(_user_config() / "agentops.toml")
+    for file in candidates:
+        if file.is_file():
+            try:
+                return file, tomllib.loads(file.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"{file} cannot be read: {error}", "mend or remove that file") from error
+    return None, {}
+
+
+def _user_state() -> Path:
+    import platformdirs
+
+    return platformdirs.user_state_path("agentops")
+
+
+def _user_config() -> Path:
+    # The same rule as platformdirs' on Linux, without its import on the way of every command.
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "agentops"
+
+
+def _user_at_host(env: Mapping[str, str]) -> str:
+    user = env.get("SUDO_USER") or env.get("USER") or _login_name()
+    return f"{user}@{socket.gethostname()}"
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid{os.getuid()}"

@@ -1,0 +1,1 @@
+"""Rows in, frozen dataclasses out: one module and one .sql file per table."""

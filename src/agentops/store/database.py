@@ -1,0 +1,110 @@
+"""A server's pool of connections to its stack's database.
+
+    Database.open(url) → query(statement)               one statement, committed by itself
+                       → transaction()                  several statements, one commit
+                       → money()                        a transaction behind the kill switch's barrier
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from agentops.errors import Unavailable
+from agentops.platforms.local.connection import run, translated
+from agentops.sql import statements
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from psycopg import AsyncConnection
+
+    from agentops.platforms import Row
+
+_SQL = statements(__file__)
+# Every money transaction holds this advisory lock shared; the kill switch takes it alone, and thereby waits for them.
+MONEY_LOCK = 0x6D6F6E6579
+MONEY_SECONDS = 3
+
+
+class Transaction:
+    """An open transaction: queries in it commit or roll back together."""
+
+    def __init__(self, connection: AsyncConnection[Row]) -> None:
+        self._connection = connection
+
+    async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement; its rows as dictionaries."""
+        return await run(self._connection, statement, parameters)
+
+
+class Database:
+    """A bounded pool. Raises only `AgentOpsError`; `Unavailable` when no connection is to be had in time."""
+
+    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Row]], url: str) -> None:
+        self._pool = pool
+        self.url = url
+
+    @classmethod
+    async def open(cls, url: str, *, size: int = 8, wait_seconds: float = 5) -> Database:
+        """Open a pool of at most `size` connections.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer within `wait_seconds`.
+        """
+        pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=wait_seconds,
+            open=False,
+            check=None,
+            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "agentops-server"},
+        )
+        try:
+            with translated():
+                await pool.open(wait=True, timeout=wait_seconds)
+        except PoolTimeout:
+            await pool.close()
+            raise Unavailable("PostgreSQL does not answer", "agentops health database") from None
+        return cls(pool, url)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement in a transaction of its own; its rows as dictionaries."""
+        async with self._connection() as connection:
+            return await run(connection, statement, parameters)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Several statements, committed together when the block ends well."""
+        async with self._connection() as connection:
+            with translated():
+                async with connection.transaction():
+                    yield Transaction(connection)
+
+    @asynccontextmanager
+    async def money(self) -> AsyncIterator[Transaction]:
+        """A transaction that moves money: bounded in time, and behind the barrier.
+
+        The shared lock is taken by a statement of its own, so that the next one sees every flag that was committed
+        before a kill switch got the lock alone.
+        """
+        async with self.transaction() as transaction:
+            await transaction.query(_SQL["bounds"], {"milliseconds": str(MONEY_SECONDS * 1000)})
+            await transaction.query(_SQL["barrier"], {"key": MONEY_LOCK})
+            yield transaction
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[Row]]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout:
+            raise Unavailable("PostgreSQL does not answer, or all connections are busy", "agentops health") from None

@@ -124,7 +124,7 @@ def parse(argv: Sequence[str]) -> Call | int:
     except click.exceptions.UsageError as wrong:
         path = wrong.ctx.command_path if wrong.ctx else "agentops"
         raise UsageError(wrong.format_message().rstrip("."), f"{path} --help") from wrong
-    except click.exceptions.Exit as done:
+    except typer.Exit as done:
         return int(done.exit_code)
     except click.exceptions.ClickException as wrong:
         raise UsageError(wrong.format_message()) from wrong
@@ -212,6 +212,7 @@ async def _finish(call: Call, session: Session, options: Options) -> int:
     import inspect
 
     from agentops import render
+
     outcome = call.verb(session, **call.arguments)
     if inspect.isasyncgen(outcome):
         async for entry in outcome:
@@ -230,7 +231,7 @@ def _remarks(session: Session) -> None:
     from agentops.settings import ignored_names
 
     if os.environ.get("DATABASE_URL") and not session.process.target.startswith("postgres"):
-        session.note("note: DATABASE_URL is set and not used; to operate that database: --target \"$DATABASE_URL\"")
+        session.note('note: DATABASE_URL is set and not used; to operate that database: --target "$DATABASE_URL"')
     names = ignored_names()
     if names:
         session.note(

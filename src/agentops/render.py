@@ -1,8 +1,8 @@
 """Draws results: tables and sentences for people, tab-separated text for pipes, JSON for programs. Only this prints.
 
-    value ── --json ──────────────→ JSON document (dataclass), array (list), JSON Lines (stream)
-          ── stdout is a terminal → table, or what the value's own `text()` says
-          ── stdout is a pipe ────→ tab-separated rows; streams as JSON Lines
+value ── --json ──────────────→ JSON document (dataclass), array (list), JSON Lines (stream)
+      ── stdout is a terminal → table, or what the value's own `text()` says
+      ── stdout is a pipe ────→ tab-separated rows; streams as JSON Lines
 """
 
 from __future__ import annotations

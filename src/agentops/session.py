@@ -1,11 +1,10 @@
 """What a command may ask for: the process settings, the platform of its target, a confirmation, a note for eyes.
 
-    main → Session(process, …) → commands.<noun>.<verb>(session, …) → Answer or plain result → render
+main → Session(process, …) → commands.<noun>.<verb>(session, …) → Answer or plain result → render
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from dataclasses import dataclass, field
@@ -144,6 +143,8 @@ async def database_url(process: Process) -> str:
     """
     if process.embedded is None:
         return process.target
+    import asyncio
+
     from agentops import embedded
 
     return (await asyncio.to_thread(embedded.attach, process.state)).url

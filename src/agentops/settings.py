@@ -70,7 +70,7 @@ class Process:
 
     @property
     def state(self) -> Path:
-        """This target's own folder in the state folder (embedded database, keys)."""
+        """The target's own folder in the state folder (embedded database, keys)."""
         return self.home / (self.embedded or "remote")
 
     @property

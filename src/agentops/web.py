@@ -1,6 +1,6 @@
 """A request and a response as functions see them: plain values, independent of the server that carries them.
 
-    app → Request → functions.<slug>.handle(request, stack) → Response → app
+app → Request → functions.<slug>.handle(request, stack) → Response → app
 """
 
 from __future__ import annotations

@@ -109,6 +109,7 @@ def _verb_name(verb: Callable[..., Any]) -> str:
 
 def _parsed(verb: Callable[..., Any]) -> Callable[..., Any]:
     """A function with the verb's own parameters, less the session, which answers what was parsed."""
+
     def call(**arguments: Any) -> Call:  # noqa: ANN401 - whatever the verb declares
         return Call(verb, arguments)
 

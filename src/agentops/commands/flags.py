@@ -16,8 +16,11 @@ from agentops.settings import KNOWN_FLAGS, flag_name
 
 Names = Annotated[
     list[str],
-    typer.Argument(metavar="NAME…", help="chat, voice, vouchers, customer-lookup or FEATURE_AGENT_…",
-                   autocompletion=lambda: list(KNOWN_FLAGS)),
+    typer.Argument(
+        metavar="NAME…",
+        help="chat, voice, vouchers, customer-lookup or FEATURE_AGENT_…",
+        autocompletion=lambda: list(KNOWN_FLAGS),
+    ),
 ]
 For = Annotated[str | None, typer.Option("--for", metavar="30m", help="Put it back by itself after this time.")]
 Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]

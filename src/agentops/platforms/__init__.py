@@ -7,16 +7,17 @@ border: nothing above knows psycopg or HTTP status codes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from datetime import datetime
 
     from agentops.platforms.bundle import Bundle
 
 Row = dict[str, Any]
 DeployStatus = Literal["active", "unchanged", "stored", "failed", "restored", "would_change", "absent", "deleted"]
+
 
 class Queries(Protocol):
     """Something that runs one SQL statement: a platform, or a server's pool."""
@@ -195,7 +196,9 @@ class Platform(Queries, Protocol):
     async def servers(self) -> list[Server]:
         """Server processes that are alive. Empty where functions run elsewhere."""
 
-    def logs(self, wanted: LogFilter, *, limit: int, follow: bool, gap: Callable[[str], None]) -> AsyncIterator[LogLine]:
+    def logs(
+        self, wanted: LogFilter, *, limit: int, follow: bool, gap: Callable[[str], None]
+    ) -> AsyncIterator[LogLine]:
         """The newest `limit` matches in time order; with `follow`, then new ones as they are stored.
 
         `gap` is told in a sentence when the stream was interrupted and went on.

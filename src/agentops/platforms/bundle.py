@@ -23,7 +23,7 @@ MAXIMUM_BYTES = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Source files by relative path; `entrypoint` is the one that holds `handle`; `origin` says where they come from."""
+    """Source files by relative path; `entrypoint` holds `handle`; `origin` says where they come from."""
 
     slug: str
     files: Mapping[str, str]

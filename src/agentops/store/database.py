@@ -1,8 +1,8 @@
 """A server's pool of connections to its stack's database.
 
-    Database.open(url) → query(statement)               one statement, committed by itself
-                       → transaction()                  several statements, one commit
-                       → money()                        a transaction behind the kill switch's barrier
+Database.open(url) → query(statement)               one statement, committed by itself
+                   → transaction()                  several statements, one commit
+                   → money()                        a transaction behind the kill switch's barrier
 """
 
 from __future__ import annotations

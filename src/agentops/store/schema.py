@@ -1,6 +1,6 @@
 """Brings a database to the schema this program needs, and tells how far it is.
 
-    attach or connect → version() → migrate() (embedded: always; by URL: `up`, `serve`, `db migrate`) → commands
+attach or connect → version() → migrate() (embedded: always; by URL: `up`, `serve`, `db migrate`) → commands
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentops.errors import UsageError
-from agentops.store import migrations
 from agentops.sql import statements
+from agentops.store import migrations
 
 if TYPE_CHECKING:
     from agentops.platforms import Queries
@@ -32,7 +32,8 @@ async def version(queries: Queries) -> int | None:
     rows = await queries.query(_SQL["exists"])
     if not rows[0]["present"]:
         return None
-    return (await queries.query(_SQL["version"]))[0]["version"]
+    newest: int | None = (await queries.query(_SQL["version"]))[0]["version"]
+    return newest
 
 
 async def require(queries: Queries) -> None:
@@ -67,8 +68,7 @@ async def migrate(queries: Queries) -> list[Applied]:
         applied = []
         for item in migrations.migrations():
             if item.version > have:
-                record = f"insert into agentops.migrations (version, name) values ({item.version}, '{item.name}');"
-                await queries.query(item.script + "\n" + record)
+                await queries.query(item.script)
             applied.append(Applied(item.version, item.name, changed=item.version > have))
         return applied
     finally:

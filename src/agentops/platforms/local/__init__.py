@@ -1,7 +1,8 @@
-"""PostgreSQL as control plane: flags, secrets, deployments, logs and audit are rows; a change and its audit row are one
-transaction. Works with the embedded PostgreSQL and with any server given by URL.
+"""PostgreSQL as control plane: flags, secrets, deployments, logs and audit are rows.
 
-    connection.py (psycopg)   flags.py   secrets.py   deployments.py   logs.py   servers.py   invoke.py, each with its .sql
+A change and its audit row are one transaction. Works with the embedded PostgreSQL and with any server given by URL.
+
+    connection.py (psycopg)   flags.py  secrets.py  deployments.py  logs.py  servers.py  invoke.py, each with its .sql
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ class LocalPlatform:
 
         return await deployments.delete(self, slug, actor=self.actor, check=check)
 
-    def logs(self, wanted: LogFilter, *, limit: int, follow: bool, gap: Callable[[str], None]) -> AsyncIterator[LogLine]:
+    def logs(
+        self, wanted: LogFilter, *, limit: int, follow: bool, gap: Callable[[str], None]
+    ) -> AsyncIterator[LogLine]:
         """Matching lines in time order; with `follow`, then new ones, without gap or duplicate."""
         from agentops.platforms.local import logs
 

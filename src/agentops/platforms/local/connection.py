@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5
 _MISSING = (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn, errors.InvalidSchemaName)
-_BUSY = (errors.LockNotAvailable, errors.QueryCanceled, errors.TransactionTimeout, errors.IdleInTransactionSessionTimeout)
+_BUSY = (
+    errors.LockNotAvailable,
+    errors.QueryCanceled,
+    errors.TransactionTimeout,
+    errors.IdleInTransactionSessionTimeout,
+)
 _CLASH = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected, errors.ExclusionViolation)
 
 
@@ -61,7 +66,11 @@ def translated() -> Iterator[None]:
 
 def translate(error: psycopg.Error) -> AgentOpsError:
     """The error of ours that says what this one means to an operator."""
-    words = (error.diag.message_primary or str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__)
+    words = (
+        error.diag.message_primary or str(error).strip().splitlines()[-1]
+        if str(error).strip()
+        else type(error).__name__
+    )
     if isinstance(error, _MISSING):
         return UsageError(f"the database lacks something agentops needs: {words}", "agentops db migrate")
     if isinstance(error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification)):
@@ -73,7 +82,9 @@ def translate(error: psycopg.Error) -> AgentOpsError:
     if isinstance(error, _CLASH):
         return Conflict(f"someone else changed it at the same time: {words}", "look again, then repeat the command")
     if error.sqlstate is None and isinstance(error, psycopg.ProgrammingError):
-        return UsageError(f"the database address is not valid: {words}", "postgresql://user:password@host:5432/database")
+        return UsageError(
+            f"the database address is not valid: {words}", "postgresql://user:password@host:5432/database"
+        )
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
         if "authentication failed" in words or "no password supplied" in words:
             return NotAuthorised(f"PostgreSQL refuses the user: {words}", "look at the user and password of the target")

@@ -1,0 +1,200 @@
+"""WhatsApp's Cloud API (Meta's Graph): send a text, mark a message as read.
+
+    outbox row → Graph.send_text(to, body, callback_data) → POST {base_url}/{phone_id}/messages → Sent(message_id)
+
+There is no idempotency key: a send whose answer was lost may have arrived, and a second one would be a second message
+to the customer and on the bill. So every failure says whether the message was `certainly_not_sent`; where it may have
+been, wait for the status webhook that carries `callback_data` before sending again. A 200 means accepted, not delivered.
+
+Source: https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from agentops.errors import AgentOpsError, Kind, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx
+
+BASE_URL = "https://graph.facebook.com/v26.0"
+CONNECT_SECONDS = 3.0
+TEXT_LIMIT = 4096  # characters of a text's body; Graph refuses more
+
+# Codes of a token that is invalid (0, 190) or lacks a permission; 200–299 belong here too.
+_AUTHORISATION = frozenset({0, 3, 10, 190, 131005, *range(200, 300)})
+# Codes that pass by waiting: load, maintenance, rate limits of app, account, number and pair.
+_TRANSIENT = frozenset({1, 2, 4, 80007, 130429, 131000, 131016, 131056, 131057})
+_TRACE = re.compile(r"[A-Za-z0-9_+/=-]{1,80}")
+
+
+class GraphError(AgentOpsError):
+    """Graph refused or did not answer.
+
+    Attributes:
+        code: Meta's error code, or None where there was no answer of its own.
+        fbtrace_id: what Meta's support asks for.
+        certainly_not_sent: nothing reached the customer: no connection, or an explicit refusal. False where the answer
+            was lost or could not be read.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        code: int | None = None,
+        fbtrace_id: str | None = None,
+        certainly_not_sent: bool,
+    ) -> None:
+        super().__init__(message, hint)
+        self.code = code
+        self.fbtrace_id = fbtrace_id
+        self.certainly_not_sent = certainly_not_sent
+        if code is None or code in _TRANSIENT:
+            self.kind = Kind.UNAVAILABLE
+        elif code in _AUTHORISATION:
+            self.kind = Kind.NOT_AUTHORISED
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Accepted by Meta under this id (`wamid.…`); delivery is told by webhook."""
+
+    message_id: str
+
+
+class Graph:
+    """One WhatsApp number.
+
+    Args:
+        token: the system user's access token; held, never shown.
+        phone_id: the number's id at Meta.
+        base_url: up to and with the version.
+        timeout: seconds for one call, connection included.
+
+    Raises:
+        UsageError: the token, the phone id or the address is none.
+    """
+
+    def __init__(self, token: str, phone_id: str, *, base_url: str = BASE_URL, timeout: float = 10.0) -> None:
+        if not re.fullmatch(r"https?://[^/\s?#@]+[^\s?#]*", base_url):
+            raise UsageError("WHATSAPP_API_URL is no HTTP address", f"it looks like {BASE_URL}")
+        if not re.fullmatch(r"[!-~]+", token):
+            raise UsageError("WA_TOKEN is no token", "set it: agentops secrets set WA_TOKEN")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", phone_id):
+            raise UsageError("WA_PHONE_ID is no id", "it is the number's id at Meta, not the phone number")
+        self._token = token
+        self._address = f"{base_url.rstrip('/')}/{phone_id}/messages"
+        self._timeout = timeout
+        self._client: httpx.AsyncClient | None = None
+
+    def __repr__(self) -> str:
+        return f"Graph({self._address!r})"
+
+    async def send_text(self, to: str, body: str, callback_data: str, correlation_id: str | None = None) -> Sent:
+        """Send a text message.
+
+        Args:
+            to: the customer's number with its country code, with or without `+`.
+            body: at most `TEXT_LIMIT` characters.
+            callback_data: comes back in the status webhooks, at most 512 characters: the outbox row's id.
+            correlation_id: sent as `x-correlation-id`.
+
+        Raises:
+            GraphError: see its attributes.
+            UsageError: `to` is no international number; nothing was sent.
+        """
+        message = {
+            "recipient_type": "individual",
+            "to": _international(to),
+            "type": "text",
+            "text": {"body": body, "preview_url": False},
+            "biz_opaque_callback_data": callback_data,
+        }
+        answer = await self._post(message, correlation_id)
+        match answer:
+            case {"messages": [{"id": str(message_id)}, *_]} if message_id:
+                return Sent(message_id)
+        raise GraphError("WhatsApp accepted the message but named no id", certainly_not_sent=False)
+
+    async def mark_read_and_typing(self, message_id: str, correlation_id: str | None = None) -> None:
+        """Mark a customer's message (and all before it) as read, and show "typing…" until the reply or for 25 seconds.
+
+        Raises:
+            GraphError: see its attributes.
+        """
+        mark = {"status": "read", "message_id": message_id, "typing_indicator": {"type": "text"}}
+        await self._post(mark, correlation_id)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    async def _post(self, message: Mapping[str, object], correlation_id: str | None) -> Any:  # noqa: ANN401 - as Meta says
+        import httpx
+
+        if self._client is None:
+            timeout = httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout))
+            self._client = httpx.AsyncClient(timeout=timeout)
+        headers = {"authorization": f"Bearer {self._token}"}
+        if correlation_id:
+            headers["x-correlation-id"] = correlation_id
+        content = {"messaging_product": "whatsapp", **message}
+        try:
+            # A read timeout is per read: only this one ends an answer that trickles.
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.post(self._address, json=content, headers=headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
+            hint = "see the network and WHATSAPP_API_URL"
+            raise GraphError("WhatsApp cannot be reached", hint, certainly_not_sent=True) from None
+        except (httpx.TimeoutException, TimeoutError):
+            raise GraphError("WhatsApp gave no answer in time", certainly_not_sent=False) from None
+        except httpx.HTTPError as error:
+            reason = type(error).__name__
+            raise GraphError(f"the connection to WhatsApp broke ({reason})", certainly_not_sent=False) from None
+        answer = _json(response)
+        if response.status_code != HTTPStatus.OK or (isinstance(answer, dict) and "error" in answer):
+            raise _refusal(response.status_code, answer)
+        return answer
+
+
+def _json(response: httpx.Response) -> Any:  # noqa: ANN401 - whatever the JSON holds
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _refusal(status: int, answer: object) -> GraphError:
+    """Meta's own error object is an explicit refusal; a gateway's page in its place says nothing about the message."""
+    match answer:
+        case {"error": {"code": int(code)} as error}:
+            trace = error.get("fbtrace_id")
+            trace = trace if isinstance(trace, str) and _TRACE.fullmatch(trace) else None
+            # Meta's words may quote the recipient, so only its code is repeated.
+            hint = f"quote fbtrace_id {trace} to Meta" if trace else None
+            if code in _AUTHORISATION:
+                hint = "set a token that may send for this number: agentops secrets set WA_TOKEN"
+            words = f"WhatsApp refuses the message (code {code})"
+            return GraphError(words, hint, code=code, fbtrace_id=trace, certainly_not_sent=True)
+    refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    refused = refused and status != HTTPStatus.REQUEST_TIMEOUT
+    return GraphError(f"WhatsApp answered {status}", certainly_not_sent=refused)
+
+
+def _international(to: str) -> str:
+    # Without `+` Graph prepends the business's own country code, and the message goes to somebody else.
+    digits = re.sub(r"[\s().-]", "", to).removeprefix("+")
+    if not re.fullmatch(r"[1-9][0-9]{6,14}", digits):
+        raise UsageError("the recipient is no international phone number", "give it with its country code: +250…")
+    return f"+{digits}"

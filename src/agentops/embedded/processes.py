@@ -1,0 +1,29 @@
+"""Is the process with this id the one we mean? Ids are reused, so a number from a file is never signalled unseen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+_PROC = Path("/proc/self/cmdline")
+
+
+def arguments(pid: int) -> list[str]:
+    """Read the command line of a process; [] when it has exited. Without /proc (macOS) it is split at spaces."""
+    if _PROC.exists():
+        try:
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return []
+        return [os.fsdecode(argument) for argument in line.split(b"\0")[:-1]]
+    command = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.split()
+
+
+def mentions(pid: int, *texts: str) -> bool:
+    """Whether the process runs and every text is a whole argument of it, or, without /proc, a part of its command line."""
+    found = arguments(pid)
+    joined = " ".join(found)
+    return bool(found) and all(text in found or (not _PROC.exists() and text in joined) for text in texts)

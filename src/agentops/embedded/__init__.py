@@ -56,8 +56,8 @@ def attach(state: Path, *, idle_seconds: float = 600) -> Attachment:
     Call it again whenever a connection fails: that is cheap, and brings a server back whose supervisor was killed.
     `idle_seconds` counts only for the supervisor this call may start: how long the server outlives its last user.
 
-    UsageError: a path that cannot be used. NotAuthorised: another user's folder. Unavailable: no server, and the message
-    has the end of its log.
+    UsageError: a path that cannot be used. NotAuthorised: another user's folder. Unavailable: no server, and the
+    message has the end of its log.
     """
     place = locate(state)
     make_state_folder(place)
@@ -90,14 +90,14 @@ def running(state: Path) -> bool:
 
 def stop_when_idle(state: Path) -> None:
     """Ask the supervisor to stop as soon as nobody uses the server, this process included. Returns at once."""
-    from agentops.embedded.control import signal_supervisor  # noqa: PLC0415 - seldom needed
+    from agentops.embedded.control import signal_supervisor
 
     signal_supervisor(locate(state), signal.SIGUSR1)
 
 
 def remove(state: Path) -> None:
     """Stop the server, even under its users, and delete all that belongs to `state`, inside and outside. For tests."""
-    from agentops.embedded.control import demolish  # noqa: PLC0415 - seldom needed
+    from agentops.embedded.control import demolish
 
     release(state)
     demolish(locate(state))
@@ -135,11 +135,11 @@ def _bring_up(place: Place, idle_seconds: float, deadline: float) -> bool:
         if state is State.NO_DATABASE:
             create_database(place.socket_dir)
         elif not locks.is_held(place.supervisor_lock):
-            from agentops.embedded.launch import launch  # noqa: PLC0415 - the cold start only
+            from agentops.embedded.launch import launch
 
             started = launch(place, idle_seconds, deadline) or started
         elif time.monotonic() >= deadline:
-            from agentops.embedded.launch import not_ready  # noqa: PLC0415
+            from agentops.embedded.launch import not_ready
 
             raise not_ready(place, 0)
         else:

@@ -132,7 +132,7 @@ def make_socket_folder(place: Place) -> Path:
 
 
 def require_private(folder: Path) -> None:
-    """Unavailable unless `folder` is a real folder of this user, closed to all others: who can enter it is superuser."""
+    """Unavailable unless `folder` is a real folder of this user, closed to all others: who enters it is superuser."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         message = f"{folder} is to hold the database's socket, but it is not a folder that is yours alone (mode 0700)"

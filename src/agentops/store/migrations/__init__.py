@@ -47,4 +47,4 @@ def needed() -> int:
 def _record(file: Path) -> str:
     # Part of the migration's own script, and so of its transaction: half a migration is never recorded.
     values = f"({int(file.name[:4])}, '{file.stem[5:]}')"
-    return f"\ninsert into agentops.migrations (version, name) values {values};\n"  # noqa: S608 - our own file names
+    return f"\ninsert into agentops.migrations (version, name) values {values};\n"

@@ -56,9 +56,7 @@ lock:
 	build/lock/bin/pip install --quiet --disable-pip-version-check 'pip-tools>=7.6,<8'
 	$(COMPILE) --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-	@sed -i.old '1i\
-	# Every distribution that agentops runs on, by version and hash. Written by `make lock`.\
-	' requirements.lock && rm requirements.lock.old
-	@sed -i.old '1i\
-	# requirements.lock and what checks the code, by version and hash. Written by `make lock`.\
-	' requirements-dev.lock && rm requirements-dev.lock.old
+	@for lock in requirements.lock requirements-dev.lock; do \
+		{ echo '# Every distribution, by version and hash. Written by `make lock`.'; cat $$lock; } >$$lock.new \
+		&& mv $$lock.new $$lock; \
+	done

@@ -10,9 +10,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
+from typing import TYPE_CHECKING
 
 from agentops.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+KEY_FILE = "stack.key"
 _KEY_BYTES = 32
 _NONCE = bytes(12)
 _CONTEXT = b"agentops/sealed-secret/v1"
@@ -24,6 +31,20 @@ def new_key() -> tuple[str, str]:
 
     private = X25519PrivateKey.generate()
     return _encode(private.private_bytes_raw()), _encode(private.public_key().public_bytes_raw())
+
+
+def private_key(home: Path, environment: Mapping[str, str] | None = None) -> str | None:
+    """The stack's private key where this machine has it: `AGENTOPS_STACK_KEY`, else the file `stack.key` in `home`."""
+    given = (os.environ if environment is None else environment).get("AGENTOPS_STACK_KEY", "").strip()
+    if given:
+        return given
+    file = home / KEY_FILE
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", "it belongs to the user who ran agentops up") from error
 
 
 def public_of(private_key: str) -> str:

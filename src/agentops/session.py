@@ -9,9 +9,10 @@ import re
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agentops.errors import Kind, NotConfirmed, UsageError
+from agentops.errors import AgentOpsError, Kind, NotConfirmed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -28,12 +29,14 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 class Answer:
     """A result that is more than its value: how it ended, and a sentence for eyes (stderr).
 
-    `value` is a dataclass, a list of dataclasses, or plain text.
+    `value` is a dataclass, a list of dataclasses, plain text, or None. With `failure` the value is printed all the
+    same, then the error, whose kind is how it ended.
     """
 
     value: object
     kind: Kind = Kind.DONE
     note: str | None = None
+    failure: AgentOpsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Session:
         platform = await LocalPlatform.open(
             await database_url(process), label=process.label, actor=process.actor, home=process.home
         )
+        platform.address = partial(database_url, process)
         try:
             if process.embedded:
                 await schema.migrate(platform)

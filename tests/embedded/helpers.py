@@ -1,4 +1,4 @@
-"""What the tests of the embedded server share: users that are processes of their own, and looks at the process table."""
+"""What the tests of the embedded server share: users that are processes of their own, the process table."""
 
 from __future__ import annotations
 
@@ -130,7 +130,17 @@ def stop(state: Path) -> None:
 
 
 def kill(pid: int) -> None:
+    """SIGKILL, and wait until the process is dead: until then it holds its locks."""
     os.kill(pid, signal.SIGKILL)
+    eventually(lambda: dead(pid))
+
+
+def dead(pid: int) -> bool:
+    """Whether it is gone, or a zombie: one that has given its files back and waits for its parent's notice only."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def environment(pid: int) -> list[str]:

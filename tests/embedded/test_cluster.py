@@ -49,7 +49,7 @@ def test_the_server_runs_with_its_profile(state_in_use: str, setting: str, expec
 
 
 def test_the_database_compares_text_by_code_point(state_in_use: str) -> None:
-    query = "select datlocprovider || ' ' || datlocale from pg_database where datname = current_database()"
+    query = "select concat(datlocprovider, ' ', datlocale) from pg_database where datname = current_database()"
     assert value(state_in_use, query) == "b C.UTF-8"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import psycopg
 from agentops import embedded
 from tests.embedded.helpers import (
     User,
+    dead,
     eventually,
     execute,
     kill,
@@ -61,12 +62,19 @@ def test_a_killed_postmaster_is_restarted_and_a_waiting_client_is_served_again(s
     execute(url, "drop table kept")
 
 
+def test_a_client_that_comes_right_after_the_postmasters_kill_waits_for_the_recovery(state: Path) -> None:
+    embedded.attach(state)
+    kill(postmaster(state))
+    assert serves(embedded.attach(state).url)
+
+
 def test_a_server_that_is_killed_again_and_again_comes_back_each_time(state: Path) -> None:
     url = embedded.attach(state).url
     for _ in range(3):
+        server = postmaster(state)
+        kill(server)
         eventually(lambda: serves(url))
-        kill(postmaster(state))
-    assert serves(embedded.attach(state).url)
+        assert postmaster(state) != server
 
 
 def test_a_killed_supervisor_leaves_no_server_and_the_next_client_starts_a_fresh_one(state: Path) -> None:
@@ -75,7 +83,7 @@ def test_a_killed_supervisor_leaves_no_server_and_the_next_client_starts_a_fresh
         server = postmaster(state)
         kill(supervisor(state))
         eventually(lambda: stopped(state))
-        assert not os.path.exists(f"/proc/{server}")  # noqa: PTH110
+        assert dead(server)
         attachment = embedded.attach(state)
         assert attachment.started
         assert serves(attachment.url)
@@ -155,6 +163,18 @@ def test_a_supervisor_whose_folder_was_removed_stops(fresh: Path) -> None:
     eventually(lambda: supervisors(fresh) == [])
     assert len(pids) == 1
     fresh.with_name("elsewhere").rename(fresh)
+
+
+def test_a_user_counts_again_when_its_folder_was_made_anew(fresh: Path) -> None:
+    embedded.attach(fresh, idle_seconds=0.2)
+    fresh.rename(fresh.with_name("elsewhere"))
+    eventually(lambda: supervisors(fresh) == [])
+    shutil.rmtree(fresh.with_name("elsewhere"))
+    assert serves(embedded.attach(fresh, idle_seconds=0.2).url)
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        assert embedded.running(fresh)
+        time.sleep(0.05)
 
 
 def test_a_removed_socket_is_made_again(state: Path) -> None:

@@ -57,8 +57,9 @@ def test_another_users_folder_is_left_alone(tmp_path: Path) -> None:
     if not ROOT:
         pytest.skip("only root can make another user's folder")
     os.chown(tmp_path, NOBODY, NOBODY)
-    with pytest.raises(NotAuthorised, match="belongs to the user with id 65534"):
-        embedded.attach(tmp_path)
+    for use in (embedded.attach, embedded.running, embedded.stop_when_idle):
+        with pytest.raises(NotAuthorised, match="belongs to the user with id 65534"):
+            use(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -105,25 +106,32 @@ def test_a_path_too_long_for_a_socket_gets_a_short_private_folder_for_it() -> No
         assert serves(str(answer["url"]))
         visitor.dismiss()
         removal = f"import pathlib; from agentops import embedded; embedded.remove(pathlib.Path({str(state)!r}))"
-        subprocess.run([python, "-c", removal], check=True, env=sources(), cwd="/", **identity(uid))
+        assert run_as(uid, [python, "-c", removal]) == 0
         assert not folder.exists()
         assert not state.exists()
 
 
 def can_run(python: str, uid: int) -> bool:
+    """Whether that user can run agentops from here with that Python."""
     check = "import sys, agentops.errors; from agentops.embedded import binaries; open(binaries() / 'initdb', 'rb')"
     command = [python, "-c", check + "; assert sys.version_info >= (3, 11)"]
     try:
-        done = subprocess.run(command, check=False, capture_output=True, env=sources(), cwd="/", **identity(uid))
+        return run_as(uid, command) == 0
     except OSError:
         return False
-    return done.returncode == 0
 
 
-def sources() -> dict[str, str]:
+def run_as(uid: int, command: list[str]) -> int:
+    """The exit code of a command that has these sources at hand."""
     packages = [path for path in sys.path if path.endswith("site-packages")]
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(SOURCE), *packages])}
-
-
-def identity(uid: int) -> dict[str, int | list[int]]:
-    return {"user": uid, "group": uid, "extra_groups": []} if ROOT else {}
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(SOURCE), *packages])},
+        cwd="/",
+        user=uid if ROOT else None,
+        group=uid if ROOT else None,
+        extra_groups=[] if ROOT else None,
+    )
+    return done.returncode

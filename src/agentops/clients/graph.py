@@ -4,7 +4,8 @@
 
 There is no idempotency key: a send whose answer was lost may have arrived, and a second one would be a second message
 to the customer and on the bill. So every failure says whether the message was `certainly_not_sent`; where it may have
-been, wait for the status webhook that carries `callback_data` before sending again. A 200 means accepted, not delivered.
+been, wait for the status webhook that carries `callback_data` before sending again. A 200 means accepted,
+not delivered.
 
 Source: https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages
 """

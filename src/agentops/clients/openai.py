@@ -256,13 +256,19 @@ def _reply(response: Response, model: str, latency_ms: int) -> Reply:
     return Reply(
         items=[item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in output],
         text=response.output_text,
-        calls=tuple(ToolCall(i.call_id, i.name, i.arguments) for i in output if i.type == "function_call"),
+        calls=tuple(_tool_call(item) for item in output if item.type == "function_call"),
         usage=_usage(getattr(response, "usage", None)),
         model=getattr(response, "model", None) or model,
         request_id=request_id,
         latency_ms=latency_ms,
         incomplete=(_word(getattr(details, "reason", None)) or "unknown") if response.status == "incomplete" else None,
     )
+
+
+def _tool_call(item: Any) -> ToolCall:  # noqa: ANN401 - the SDK fills fields that the answer lacks with None
+    if not all(isinstance(each, str) and each for each in (item.call_id, item.name)):
+        raise Unavailable("OpenAI's answer is no response", "see whether OPENAI_BASE_URL is a Responses API")
+    return ToolCall(item.call_id, item.name, item.arguments or "{}")
 
 
 def _usage(usage: object) -> Usage:

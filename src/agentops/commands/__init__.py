@@ -27,6 +27,13 @@ def nouns() -> dict[str, str]:
     return {file.stem.replace("_", "-"): _summary(file) for file in files}
 
 
+def slugs() -> list[str]:
+    """Functions by slug, for completion and hints: the package's and the project folder's, without a database."""
+    from agentops.platforms.bundle import packaged_slugs, project_slugs
+
+    return sorted({*packaged_slugs(), *project_slugs(Path.cwd())})
+
+
 class LazyGroup(TyperGroup):
     """The root group: knows its commands by file name, reads a file only when its command is named."""
 

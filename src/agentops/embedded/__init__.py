@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from agentops.embedded import locks
-from agentops.embedded.place import Place, locate, make_state_folder
+from agentops.embedded.place import Place, locate, make_state_folder, require_own
 from agentops.embedded.probe import DATABASE, USER, State, ask, create_database
 from agentops.embedded.runtime import binaries
 from agentops.errors import Unavailable
@@ -83,8 +83,9 @@ def release(state: Path) -> None:
 
 
 def running(state: Path) -> bool:
-    """Whether the server of `state` is supervised and answers now. Starts and creates nothing."""
+    """Whether the server of `state` is supervised and answers now. Starts and creates nothing. Errors as `attach`."""
     place = locate(state)
+    require_own(place)
     return _answer(place) in (State.READY, State.NO_DATABASE)
 
 
@@ -92,7 +93,9 @@ def stop_when_idle(state: Path) -> None:
     """Ask the supervisor to stop as soon as nobody uses the server, this process included. Returns at once."""
     from agentops.embedded.control import signal_supervisor
 
-    signal_supervisor(locate(state), signal.SIGUSR1)
+    place = locate(state)
+    require_own(place)
+    signal_supervisor(place, signal.SIGUSR1)
 
 
 def remove(state: Path) -> None:
@@ -106,16 +109,27 @@ def remove(state: Path) -> None:
 def _hold(place: Place, deadline: float) -> bool:
     """Hold the shared client lock; True when this process did not before. A server that is stopping is waited for."""
     with _guard:
-        known = _held.get(place.state)
-        fd = known if known is not None else locks.open_lock(place.clients_lock)
-        if known is None:
-            if not locks.lock_until(fd, locks.SHARED, deadline):
-                os.close(fd)
-                message = f"the embedded PostgreSQL of {place.state} is still stopping"
-                raise Unavailable(message, f"the whole log: {place.log}")
-            _held[place.state] = fd
+        fd = _held.get(place.state)
+        new = fd is None or not locks.is_open_at(fd, place.clients_lock)
+        if fd is None or new:
+            if fd is not None:  # the folder was removed and made again: nobody looks at the old lock
+                os.close(_held.pop(place.state))
+            fd = _held[place.state] = _open_client_lock(place, deadline)
     os.utime(fd)  # a visit too short to be seen still counts against idleness
-    return known is None
+    return new
+
+
+def _open_client_lock(place: Place, deadline: float) -> int:
+    try:
+        fd = locks.open_lock(place.clients_lock)
+    except OSError as error:
+        message = f"cannot open {place.clients_lock}: {error.strerror}"
+        raise Unavailable(message, "set AGENTOPS_HOME to a folder you can write to") from error
+    if locks.lock_until(fd, locks.SHARED, deadline):
+        return fd
+    os.close(fd)
+    message = f"the embedded PostgreSQL of {place.state} is still stopping"
+    raise Unavailable(message, f"the whole log: {place.log}")
 
 
 def _answer(place: Place) -> State:

@@ -95,17 +95,9 @@ class Cluster:
             command += ["-c", f"{name}={value}"]
         return self._popen(command, server_lock)
 
-    def postmaster(self) -> int | None:
-        """Find the id of a server that runs on this data, by its own pid file; None when there is none."""
-        try:
-            pid = int((self.place.data / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return None
-        return pid if processes.mentions(pid, "-D", str(self.place.data)) else None
-
     def _forget_dead_server(self, socket_dir: Path) -> None:
         """Remove the pid files of a killed server. PostgreSQL keeps them when another process has got that id since."""
-        if self.postmaster() is not None:
+        if processes.postmaster(self.place.data) is not None:
             return  # run by hand, perhaps; PostgreSQL will say so and refuse
         socket_file = socket_path(socket_dir)
         for file in (self.place.data / "postmaster.pid", Path(socket_file), Path(f"{socket_file}.lock")):

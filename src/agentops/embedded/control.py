@@ -30,12 +30,21 @@ def signal_supervisor(place: Place, number: signal.Signals) -> bool:
     return True
 
 
+def _signal_orphan(place: Place) -> bool:
+    """Stop a server that has outlived its supervisor, which can happen where a parent's death is no signal (macOS)."""
+    pid = None if locks.is_held(place.supervisor_lock) else processes.postmaster(place.data)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGINT)
+    return True
+
+
 def demolish(place: Place) -> None:
     """Stop the server, whoever uses it; delete its data, socket and state. TimedOut when it does not stop."""
     deadline = time.monotonic() + _STOP_SECONDS
     told = False
     while locks.is_held(place.supervisor_lock) or locks.is_held(place.server_lock):
-        told = told or signal_supervisor(place, signal.SIGTERM)
+        told = told or signal_supervisor(place, signal.SIGTERM) or _signal_orphan(place)
         if time.monotonic() > deadline:
             raise TimedOut(f"the embedded PostgreSQL of {place.state} did not stop", f"the whole log: {place.log}")
         time.sleep(locks.POLL_SECONDS)

@@ -33,6 +33,8 @@ def launch(place: Place, idle_seconds: float, deadline: float) -> bool:
     try:
         try:
             _spawn(place, idle_seconds, writable)
+        except OSError as error:
+            raise Unavailable(f"cannot start the embedded PostgreSQL's supervisor: {error}", _hint(place)) from error
         finally:
             os.close(writable)
         line = _read_line(readable, deadline)

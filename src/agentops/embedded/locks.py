@@ -75,6 +75,14 @@ def is_held(path: Path) -> bool:
         os.close(fd)
 
 
+def is_open_at(fd: int, path: Path) -> bool:
+    """Whether the file behind `fd` is still the one that `path` leads to."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def write_pid(fd: int) -> None:
     """Make this process's id the content of a lock file it holds."""
     os.ftruncate(fd, 0)

@@ -103,10 +103,21 @@ def make_state_folder(place: Place) -> None:
         for folder in (*reversed(place.state.parents), place.state):
             if not folder.exists():
                 folder.mkdir(mode=0o700, exist_ok=True)
-        owner = place.state.stat().st_uid
     except OSError as error:
         message = f"cannot use {place.state}: {error.strerror}"
         raise Unavailable(message, "set AGENTOPS_HOME to a folder you can write to") from error
+    require_own(place)
+
+
+def require_own(place: Place) -> None:
+    """NotAuthorised when `state` exists and is another user's."""
+    try:
+        owner = place.state.stat().st_uid
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError as error:
+        message = f"{place.state} is in a folder that you cannot enter"
+        raise NotAuthorised(message, "set AGENTOPS_HOME to a folder of your own") from error
     if owner != os.geteuid():
         # Root would otherwise make a second, different database for the same folder.
         message = f"{place.state} belongs to the user with id {owner}, and you are {os.geteuid()}"

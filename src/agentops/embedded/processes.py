@@ -27,3 +27,12 @@ def mentions(pid: int, *texts: str) -> bool:
     found = arguments(pid)
     joined = " ".join(found)
     return bool(found) and all(text in found or (not _PROC.exists() and text in joined) for text in texts)
+
+
+def postmaster(data: Path) -> int | None:
+    """Find the id of a server that runs on the cluster `data`, by its own pid file; None when there is none."""
+    try:
+        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+    return pid if mentions(pid, "-D", str(data)) else None

@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentops.embedded import cluster, locks, log
+from agentops.embedded import cluster, locks, log, processes
 from agentops.embedded.place import Place, locate
 from agentops.embedded.probe import State, ask, create_database, socket_path
 from agentops.errors import AgentOpsError, Unavailable
@@ -120,7 +120,8 @@ class Supervisor:
 
     def _over(self) -> bool:
         """Whether to stop. True from idleness leaves the exclusive client lock held, up to the end of this process."""
-        if self._signals.stop or self._state_removed():
+        # A lock file that is no longer the one a client would open: the next supervisor would not see us.
+        if self._signals.stop or not locks.is_open_at(self._lock, self._place.supervisor_lock):
             return True
         if not self._announced:
             return False
@@ -135,13 +136,6 @@ class Supervisor:
             return True
         locks.unlock(self._clients)
         return False
-
-    def _state_removed(self) -> bool:
-        """Whether our lock file is no longer the one a client would open: the next supervisor would not see ours."""
-        try:
-            return not os.path.samestat(self._place.supervisor_lock.stat(), os.fstat(self._lock))
-        except FileNotFoundError:
-            return True
 
     def _pause(self) -> float:
         now = time.monotonic()
@@ -179,7 +173,7 @@ class Supervisor:
     def _evict_leftover(self) -> None:
         """Get rid of an earlier server: backends of a dead one end by themselves, a live one is told to stop."""
         now = time.monotonic()
-        pid = self._cluster.postmaster()
+        pid = processes.postmaster(self._place.data)
         if self._leftover_since is None:
             self._leftover_since = now
             if pid is not None:

@@ -6,12 +6,13 @@ border: nothing above knows psycopg or HTTP status codes.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from datetime import datetime
 
     from agentops.platforms.bundle import Bundle
 
@@ -109,6 +110,31 @@ class LogLine:
     correlation_id: str
     function: str
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """The event as its raw line has it: one flat object, fixed fields first, which no field of its own replaces."""
+        stamp = self.timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        fixed = {
+            "timestamp": stamp,
+            "level": self.level,
+            "event": self.event,
+            "correlation_id": self.correlation_id,
+            "function": self.function,
+        }
+        return {**fixed, **{key: value for key, value in self.data.items() if key not in fixed}}
+
+    def text(self) -> str:
+        """The event as one line for eyes: local time, level, event, function, short correlation id, its own fields."""
+        at = self.timestamp.astimezone()
+        today = at.date() == datetime.now(UTC).astimezone().date()
+        stamp = at.strftime("%H:%M:%S.%f" if today else "%m-%d %H:%M:%S.%f")
+        own = "  ".join(f"{key}={_short(value)}" for key, value in self.data.items())
+        line = f"{stamp[:-3]} {self.level.upper():7} {self.event}  {self.function} {self.correlation_id[:8]}"
+        return f"{line}  {own}".rstrip()
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) and value and " " not in value else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 PACKAGED = Path(__file__).parent.parent / "functions"
 MAXIMUM_BYTES = 5_000_000
+_SLUG = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,19 @@ class Bundle:
     entrypoint: str
     origin: str
     sha256: str
+
+    @property
+    def packaged(self) -> bool:
+        """Whether it ships with this program, rather than lying in a project folder."""
+        return self.origin.startswith("agentops ")
+
+    @property
+    def folder(self) -> str:
+        """The folder that its files' paths are relative to, for eyes."""
+        if self.packaged:
+            return "agentops/functions"
+        single = len(self.files) == 1 and self.origin.endswith(".py")
+        return str(Path(self.origin).parent) if single else self.origin
 
 
 def packaged_slugs() -> list[str]:
@@ -43,7 +58,12 @@ def project_slugs(project: Path) -> list[str]:
     if not folder.is_dir():
         return []
     names = {entry.stem if entry.suffix == ".py" else entry.name for entry in folder.iterdir() if _is_function(entry)}
-    return sorted(name.replace("_", "-") for name in names)
+    return sorted(slug for slug in {name.replace("_", "-") for name in names} if _SLUG.fullmatch(slug))
+
+
+def known(project: Path) -> list[str]:
+    """Every slug that can be deployed from here."""
+    return sorted({*packaged_slugs(), *project_slugs(project)})
 
 
 def read(slug: str, project: Path) -> Bundle:
@@ -54,7 +74,8 @@ def read(slug: str, project: Path) -> Bundle:
         UsageError: a folder without an entrypoint, a file that is no UTF-8 text, more than 5 MB.
     """
     stem = slug.replace("-", "_")
-    for name in dict.fromkeys((slug, stem)):
+    # A slug is no path: what does not look like one is looked for nowhere.
+    for name in dict.fromkeys((slug, stem)) if _SLUG.fullmatch(slug) else ():
         folder = project / "functions" / name
         if folder.is_dir():
             return _from_folder(slug, folder)
@@ -64,8 +85,7 @@ def read(slug: str, project: Path) -> Bundle:
     packaged = PACKAGED / f"{stem}.py"
     if packaged.is_file() and slug in packaged_slugs():
         return _bundle(slug, {packaged.name: _text(packaged)}, packaged.name, f"agentops {__version__}")
-    known = ", ".join(sorted({*packaged_slugs(), *project_slugs(project)}))
-    raise NotFound(f"no function is named {slug!r}", f"the functions are: {known}")
+    raise NotFound(f"no function is named {slug!r}", f"the functions are: {', '.join(known(project)) or 'none'}")
 
 
 def _is_function(entry: Path) -> bool:
@@ -97,6 +117,9 @@ def _bundle(slug: str, files: Mapping[str, str], entrypoint: str, origin: str) -
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{file} cannot be read as text: {error}", "a bundle holds UTF-8 text files only") from error
+    if "\0" in text:
+        raise UsageError(f"{file} holds a NUL character", "a bundle holds UTF-8 text files only")
+    return text

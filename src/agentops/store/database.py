@@ -55,6 +55,18 @@ class Database:
         Raises:
             Unavailable: PostgreSQL does not answer within `wait_seconds`.
         """
+        database = await cls.opening(url, size=size, wait_seconds=wait_seconds)
+        try:
+            with translated():
+                await database._pool.wait(wait_seconds)
+        except PoolTimeout:
+            await database.close()
+            raise Unavailable("PostgreSQL does not answer", "agentops health database") from None
+        return database
+
+    @classmethod
+    async def opening(cls, url: str, *, size: int = 8, wait_seconds: float = 5) -> Database:
+        """Open a pool without waiting for its first connection: a server starts also while PostgreSQL is away."""
         pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             url,
             min_size=1,
@@ -64,17 +76,17 @@ class Database:
             check=None,
             kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "agentops-server"},
         )
-        try:
-            with translated():
-                await pool.open(wait=True, timeout=wait_seconds)
-        except PoolTimeout:
-            await pool.close()
-            raise Unavailable("PostgreSQL does not answer", "agentops health database") from None
+        await pool.open(wait=False)
         return cls(pool, url)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
+
+    async def renew(self) -> None:
+        """Replace the idle connections that broke, so that no request after an outage gets one."""
+        with translated():
+            await self._pool.check()
 
     async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Run one statement in a transaction of its own; its rows as dictionaries."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agentops.platforms.local import connection, flags, servers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from psycopg import AsyncConnection
@@ -40,6 +40,8 @@ class LocalPlatform:
         self.url = url
         self.actor = actor
         self.home = home
+        # Finds the address again when the connection is lost: the embedded PostgreSQL may have to be started anew.
+        self.address: Callable[[], Awaitable[str]] | None = None
         self._label = label
 
     @classmethod
@@ -59,6 +61,18 @@ class LocalPlatform:
     async def close(self) -> None:
         """Close the connection."""
         await self.connection.close()
+
+    async def reconnect(self) -> None:
+        """Replace a lost connection.
+
+        Raises:
+            Unavailable: the server still does not answer.
+        """
+        if self.address is not None:
+            self.url = await self.address()
+        fresh = await connection.connect(self.url)
+        await self.connection.close()
+        self.connection = fresh
 
     async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Run one statement with `%(name)s` parameters (or a script without any); its rows as dictionaries."""

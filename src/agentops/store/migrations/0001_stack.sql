@@ -72,6 +72,8 @@ create table agentops.flags (
     version integer not null default 1,
     updated_by text not null,
     updated_at timestamptz not null default now(),
+    -- When it last went off, kept by a trigger: what waited then is not done after it was switched on again.
+    off_at timestamptz,
     check ((until is null) = (reverts_to is null))
 );
 create trigger flags_generation after insert or update or delete on agentops.flags
@@ -83,6 +85,37 @@ $$;
 create function agentops.flag_on(flag_name text) returns boolean language sql stable as $$
     select coalesce((select agentops.flag_state(f) from agentops.flags f where f.name = flag_name), false)
 $$;
+-- Whether money may move on this way in: vouchers must be on, and the channel's own flag where it has one.
+create function agentops.vouchers_on(channel text) returns boolean language sql stable as $$
+    select agentops.flag_on('FEATURE_AGENT_VOUCHERS') and case channel
+        when 'http' then true
+        when 'chat' then agentops.flag_on('FEATURE_AGENT_CHAT')
+        when 'voice' then agentops.flag_on('FEATURE_AGENT_VOICE')
+        else false
+    end
+$$;
+
+-- The last moment at which the flag was off: infinity while it is.
+create function agentops.flag_last_off(flag_name text) returns timestamptz language sql stable as $$
+    select coalesce(
+        (select case when not agentops.flag_state(f) then 'infinity'
+                     when f.until <= now() and not f.enabled then f.until
+                     else coalesce(f.off_at, '-infinity') end
+         from agentops.flags f where f.name = flag_name),
+        'infinity')
+$$;
+create function agentops.note_flag_off() returns trigger language plpgsql as $$
+begin
+    new.off_at := case
+        when not new.enabled then now()
+        when tg_op = 'INSERT' or not agentops.flag_state(old) then now()
+        when old.until <= now() and not old.enabled then old.until
+        else old.off_at
+    end;
+    return new;
+end $$;
+create trigger flags_off before insert or update on agentops.flags
+    for each row execute function agentops.note_flag_off();
 
 create table agentops.secrets (
     name text primary key check (name ~ '^[A-Za-z_][A-Za-z0-9_]*$' and name !~ '^FEATURE_AGENT_'),
@@ -169,7 +202,8 @@ create table agentops.idempotency (
     key text not null,
     fingerprint text not null,
     status integer not null,
-    body jsonb not null,
+    -- json, not jsonb: a repeated request gets the first answer with its fields in their order.
+    body json not null,
     created_at timestamptz not null default now(),
     primary key (scope, key)
 );
@@ -210,8 +244,15 @@ create table agentops.conversations (
     lease_until timestamptz,
     -- Counts leases; every write of a worker names the fence it holds, so that a stopped worker can write nothing later.
     fence bigint not null default 0,
-    created_at timestamptz not null default now()
+    -- When a worker may next take it; null where nothing waits. A claim empties it, a message that arrives meanwhile
+    -- fills it again, so a message is never overlooked; a failed attempt moves it, and with it all that wait behind.
+    due_at timestamptz,
+    created_at timestamptz not null default now(),
+    check ((lease_owner is null) = (lease_until is null))
 );
+-- A claim reads these two and nothing else, however long the queue behind one customer is.
+create index conversations_due on agentops.conversations (due_at) where lease_until is null and due_at is not null;
+create index conversations_leased on agentops.conversations (lease_until) where lease_until is not null;
 create table agentops.history (
     id bigint generated always as identity primary key,
     conversation_id bigint not null references agentops.conversations (id) on delete cascade,
@@ -230,14 +271,20 @@ create table agentops.inbox (
     kind text not null,
     payload jsonb not null,
     state text not null default 'queued' check (state in ('queued', 'done', 'skipped', 'dead')),
+    -- Counts turns begun, not turns failed: a message that kills its worker is counted too.
     attempts integer not null default 0,
-    due_at timestamptz not null default now(),
     last_error text,
     received_at timestamptz not null default now(),
-    finished_at timestamptz
+    finished_at timestamptz,
+    -- Without a conversation nobody would ever take it from the queue.
+    check (state <> 'queued' or conversation_id is not null),
+    check ((state = 'queued') = (finished_at is null))
 );
 create index inbox_queued on agentops.inbox (conversation_id, id) where state = 'queued';
+create index inbox_correlation_id on agentops.inbox (correlation_id);
 
+-- A reply is written down before it is sent. `sending` that outlives its worker is `uncertain`: it may have arrived,
+-- and Meta has no way to send it again without the risk of saying it twice.
 create table agentops.outbox (
     id uuid primary key default gen_random_uuid(),
     conversation_id bigint not null references agentops.conversations (id) on delete cascade,
@@ -254,3 +301,4 @@ create table agentops.outbox (
 -- One reply for one message, whatever happens to the worker in between.
 create unique index outbox_one_reply on agentops.outbox (inbox_id) where inbox_id is not null;
 create index outbox_conversation on agentops.outbox (conversation_id, created_at);
+create index outbox_wamid on agentops.outbox (wamid) where wamid is not null;

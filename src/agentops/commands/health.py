@@ -1,0 +1,252 @@
+"""Check the stack: database, servers, functions, settings, queue; each finding says what to type next.
+
+Exit 0 when all is well, 3 when something is degraded, 1 when something failed (runbook, "Quick health check").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from agentops.commands import slugs
+from agentops.errors import AgentOpsError, Kind
+from agentops.platforms import Function, Platform, Server
+from agentops.session import Answer, Session
+from agentops.settings import CHAT, VOICE
+
+ANSWER_SECONDS = 5.0
+QUEUE_SECONDS = 60.0
+_OK = 200
+_FULL = 0.8
+_CHAT_SECRETS = ("OPENAI_API_KEY", "WA_TOKEN", "WA_PHONE_ID", "WA_VERIFY_TOKEN", "WA_APP_SECRET")
+_NEEDS = {CHAT: _CHAT_SECRETS, VOICE: ("OPENAI_API_KEY",)}
+
+
+class Part(StrEnum):
+    """A part of the stack that can be checked alone."""
+
+    FUNCTIONS = "functions"
+    DATABASE = "database"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing checked: `status` is ok, degraded or failed; `hint` is what to type next."""
+
+    name: str
+    status: str
+    latency_ms: int | None
+    finding: str
+    hint: str | None = None
+
+
+Verdict = tuple[str, str, str | None]
+
+
+def _ok(finding: str) -> Verdict:
+    return "ok", finding, None
+
+
+async def health(
+    session: Session,
+    part: Annotated[Part | None, typer.Argument(help="Only this part.", metavar="[functions|database]")] = None,
+) -> Answer:
+    """Check the whole stack, or one part of it. Exit 0 all well, 3 degraded, 1 failed."""
+    begun = time.perf_counter()
+    try:
+        platform = await session.platform()
+    except AgentOpsError as failure:
+        checks = [Check("database", "failed", _since(begun), failure.message, failure.hint)]
+        return Answer(checks, Kind.FAILED)
+    checks = []
+    if part in {None, Part.DATABASE}:
+        checks += [check async for check in _database(session, platform)]
+    if part in {None, Part.FUNCTIONS}:
+        checks += [check async for check in _functions(platform)]
+    if part is None:
+        checks += [check async for check in _work(platform)]
+    return Answer(checks, _kind(checks))
+
+
+def _kind(checks: Iterable[Check]) -> Kind:
+    found = {check.status for check in checks}
+    return Kind.FAILED if "failed" in found else Kind.DIFFERS if "degraded" in found else Kind.DONE
+
+
+async def _check(name: str, verdict: Awaitable[Verdict]) -> Check:
+    """Await one verdict and time it; an error of ours is the verdict."""
+    begun = time.perf_counter()
+    try:
+        status, finding, hint = await verdict
+    except AgentOpsError as failure:
+        status, finding, hint = "failed", failure.message, failure.hint
+    return Check(name, status, _since(begun), finding, hint)
+
+
+def _since(begun: float) -> int:
+    return round((time.perf_counter() - begun) * 1000)
+
+
+async def _database(session: Session, platform: Platform) -> AsyncIterator[Check]:
+    yield await _check("database", _answers(session, platform))
+    yield await _check("schema", _schema(platform))
+    yield await _check("connections", _connections(platform))
+    yield await _check("voucher-codes", _codes(platform))
+    yield await _check("money-transactions", _money(platform))
+
+
+async def _answers(session: Session, platform: Platform) -> Verdict:
+    await platform.query("select 1")
+    kind = "embedded PostgreSQL" if session.process.embedded else "PostgreSQL"
+    version = (await platform.query("show server_version"))[0]["server_version"]
+    return _ok(f"{kind} {version} answers on target {platform.target}")
+
+
+async def _schema(platform: Platform) -> Verdict:
+    from agentops.store import migrations, schema
+
+    found, needed = await schema.version(platform), migrations.needed()
+    if found is None or found < needed:
+        return "degraded", f"schema version {found or 'none'}, this agentops needs {needed}", "agentops db migrate"
+    refusing = await schema.refuses_void(platform)
+    if refusing:
+        return "degraded", f"constraint {refusing} refuses status void: voiding fails", "agentops db migrate"
+    return _ok(f"schema version {found}")
+
+
+async def _connections(platform: Platform) -> Verdict:
+    from agentops.store import health as figures
+
+    found = await figures.connections(platform)
+    words = f"{found.used} of {found.allowed} connections in use"
+    if found.used >= _FULL * found.allowed:
+        return "degraded", words, "run fewer servers (agentops serve --processes N) or raise max_connections"
+    return _ok(words)
+
+
+async def _codes(platform: Platform) -> Verdict:
+    from agentops.store import health as figures
+
+    live = await figures.live_codes(platform)
+    words = f"{live:,} of {figures.CODES:,} voucher codes in use"
+    if live >= _FULL * figures.CODES:
+        return "degraded", words, "void or expire old vouchers: agentops stats vouchers --days 365"
+    return _ok(words)
+
+
+async def _money(platform: Platform) -> Verdict:
+    from agentops.store import health as figures
+    from agentops.store.database import MONEY_SECONDS
+
+    long = await figures.long_money_transactions(platform, MONEY_SECONDS)
+    if not long:
+        return _ok("no money transaction runs long")
+    who = ", ".join(f"session {entry.pid} ({entry.seconds:.0f} s)" for entry in long)
+    return "degraded", f"money transactions run long: {who}", "agentops db psql -- -c 'select * from pg_stat_activity'"
+
+
+async def _functions(platform: Platform) -> AsyncIterator[Check]:
+    servers = await platform.servers()
+    for role in ("web", "worker"):
+        yield await _check(f"{role}-servers", _alive(role, servers))
+    deployed = await platform.functions()
+    checks = [_check(function.slug, _function(platform, function, servers)) for function in deployed]
+    for check in await asyncio.gather(*checks):
+        yield check
+    for slug in slugs():
+        if slug not in {function.slug for function in deployed}:
+            yield Check(slug, "degraded", None, "is not deployed", f"agentops deploy {slug}")
+
+
+async def _alive(role: str, servers: list[Server]) -> Verdict:
+    alive = [server for server in servers if server.role == role]
+    if not alive:
+        lost = "nothing answers requests" if role == "web" else "messages wait unanswered"
+        return "failed", f"no {role} server is alive: {lost}", "agentops up"
+    late = [server.name for server in alive if server.heartbeat_age > ANSWER_SECONDS]
+    if late:
+        return "degraded", f"no heartbeat for {ANSWER_SECONDS:.0f} s from {', '.join(late)}", "agentops status"
+    return _ok(f"alive: {', '.join(server.name for server in alive)}")
+
+
+async def _function(platform: Platform, function: Function, servers: list[Server]) -> Verdict:
+    """A function's own GET, as the page checks it, and what the servers say about loading it."""
+    broken = [server for server in servers if not server.functions.get(function.slug, {}).get("ok", True)]
+    if broken:
+        error = broken[0].functions[function.slug].get("error")
+        return "failed", f"does not load on {broken[0].name}: {error}", f"agentops deploy rollback {function.slug}"
+    if not any(server.role == "web" for server in servers):
+        return "failed", "nobody serves it: no web server is alive", "agentops up"
+    try:
+        # GET needs no key; this one keeps the platform from looking for the real one.
+        call = platform.invoke(function.slug, "GET", b"", {"apikey": "none"})
+        answer = await asyncio.wait_for(call, ANSWER_SECONDS)
+    except TimeoutError:
+        return "failed", f"no answer within {ANSWER_SECONDS:.0f} s", f"agentops logs show {function.slug} --since 15m"
+    if answer.status != _OK:
+        return "failed", f"answers HTTP {answer.status}", f"agentops logs show {function.slug} --level error"
+    version = answer.body.get("version") if isinstance(answer.body, dict) else None
+    if version not in {None, function.version}:
+        return "degraded", f"version {version} answers, {function.version} is deployed", "agentops status"
+    return _ok(f"version {function.version} answers")
+
+
+async def _work(platform: Platform) -> AsyncIterator[Check]:
+    yield await _check("secrets", _secrets(platform))
+    yield await _check("queue", _queue(platform))
+    yield await _check("dead-letters", _dead_letters(platform))
+    yield await _check("incidents", _incidents(platform))
+
+
+async def _secrets(platform: Platform) -> Verdict:
+    """The service key always; a provider's secrets where the flag is on that needs them."""
+    from agentops.store import health as figures
+
+    present = {secret.name for secret in await platform.secrets()}
+    on = {flag.secret for flag in await platform.flags() if flag.enabled}
+    needed = ["SUPABASE_SERVICE_ROLE_KEY"]
+    if not await figures.simulated(platform):
+        needed += [name for flag, names in _NEEDS.items() if flag in on for name in names]
+    missing = [name for name in dict.fromkeys(needed) if name not in present]
+    if missing:
+        return "degraded", f"not set: {', '.join(missing)}", f"agentops secrets set {missing[0]}"
+    return _ok("every secret that the enabled features need is set")
+
+
+async def _queue(platform: Platform) -> Verdict:
+    from agentops.store import health as figures
+
+    queue = await figures.queue(platform)
+    if not queue.waiting:
+        return _ok("no message waits")
+    words = f"{queue.waiting:,} messages wait, the oldest for {queue.oldest_seconds:.0f} s"
+    if queue.oldest_seconds > QUEUE_SECONDS:
+        return "degraded", words, "agentops logs show ai-whatsapp-webhook --event 'ai.process.*' --since 15m"
+    return _ok(words)
+
+
+async def _dead_letters(platform: Platform) -> Verdict:
+    from agentops.store import health as figures
+
+    dead = (await figures.queue(platform)).dead
+    if not dead:
+        return _ok("no message was given up")
+    hint = "agentops logs show ai-whatsapp-webhook --event ai.whatsapp.message.error"
+    return "degraded", f"{dead:,} messages were given up after repeated failures", hint
+
+
+async def _incidents(platform: Platform) -> Verdict:
+    from agentops.store import health as figures
+
+    found = await figures.open_incidents(platform)
+    if not found:
+        return _ok("no incident is open")
+    first = found[0]
+    words = ", ".join(f"{entry.id} ({entry.kind}{': ' + entry.reason if entry.reason else ''})" for entry in found)
+    return "degraded", f"open: {words}", f"agentops incident show {first.id}"

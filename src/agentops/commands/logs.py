@@ -1,0 +1,177 @@
+"""Read, follow and download the functions' logs.
+
+Filters combine: a line is shown when all of them match. Piped, every line is one raw JSON object, so grep works.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentops.commands import slugs as known_slugs
+from agentops.errors import AgentOpsError, Conflict, UsageError
+from agentops.events import LEVELS
+from agentops.platforms import LogFilter, LogLine, Platform
+from agentops.session import Session, moment
+
+TAIL_LINES = 10_000
+
+Slug = Annotated[str | None, typer.Argument(metavar="[SLUG]", help="One function.", autocompletion=known_slugs)]
+Slugs = Annotated[
+    list[str] | None, typer.Argument(metavar="[SLUG]…", help="Only these functions.", autocompletion=known_slugs)
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="The newest so many lines.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="15m", help="Not older: 15m, 2h, 1d or ISO 8601.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="5m", help="Older than that.")]
+Level = Annotated[
+    str | None,
+    typer.Option(
+        "--level", metavar="LEVEL", help="This and worse: debug, info, warning, error.", autocompletion=lambda: LEVELS
+    ),
+]
+Event = Annotated[
+    str | None, typer.Option("--event", metavar="PATTERN", help="Event name, * for any text: 'ai.tool.*.error'.")
+]
+Correlation = Annotated[str | None, typer.Option("--correlation", metavar="ID", help="One request, end to end.")]
+Grep = Annotated[
+    str | None, typer.Option("--grep", metavar="TEXT", help="Lines whose raw JSON holds this text, case-sensitive.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A log file that was written."""
+
+    slug: str
+    file: str
+    lines: int
+    bytes: int
+
+    def text(self) -> str:
+        """One line for eyes."""
+        return f"{self.lines} lines of {self.slug} ({self.bytes:,} bytes) in {self.file}"
+
+
+async def show(
+    session: Session,
+    *,
+    slug: Slug = None,
+    limit: Limit = 100,
+    since: Since = None,
+    until: Until = None,
+    level: Level = None,
+    event: Event = None,
+    correlation: Correlation = None,
+    grep: Grep = None,
+) -> AsyncIterator[LogLine]:
+    """Show the newest matching lines, oldest of them first."""
+    wanted = _filter(
+        (slug,) if slug else (), since=since, until=until, level=level, event=event, correlation=correlation, grep=grep
+    )
+    platform = await session.platform()
+    await _note_unknown(session, platform, wanted.slugs)
+    async for line in platform.logs(wanted, limit=limit, follow=False, gap=session.note):
+        yield line
+
+
+async def tail(
+    session: Session,
+    *,
+    slugs: Slugs = None,
+    since: Since = "1h",
+    level: Level = None,
+    event: Event = None,
+    correlation: Correlation = None,
+    grep: Grep = None,
+) -> AsyncIterator[LogLine]:
+    """Show the last hour's matching lines, then new ones as they are stored, until Ctrl-C."""
+    wanted = _filter(tuple(slugs or ()), since=since, level=level, event=event, correlation=correlation, grep=grep)
+    platform = await session.platform()
+    await _note_unknown(session, platform, wanted.slugs)
+    async for line in platform.logs(wanted, limit=TAIL_LINES, follow=True, gap=session.note):
+        yield line
+
+
+async def download(
+    session: Session,
+    *,
+    slug: Annotated[str, typer.Argument(metavar="SLUG", help="One function.", autocompletion=known_slugs)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write.")],
+    limit: Limit = 1000,
+    since: Since = None,
+    until: Until = None,
+    level: Level = None,
+    event: Event = None,
+    correlation: Correlation = None,
+    grep: Grep = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> Download:
+    """Write a function's newest lines to a file: raw JSON lines, for your eyes only (0600), complete or not at all."""
+    if output.exists() and not force:
+        raise Conflict(f"{output} is already there", "repeat with --force to replace it, or give another -o FILE")
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"the folder of {output} is not there", f"mkdir -p {output.parent}")
+    wanted = _filter((slug,), since=since, until=until, level=level, event=event, correlation=correlation, grep=grep)
+    platform = await session.platform()
+    await _note_unknown(session, platform, wanted.slugs)
+    lines = [
+        json.dumps(line.json(), ensure_ascii=False)
+        async for line in platform.logs(wanted, limit=limit, follow=False, gap=session.note)
+    ]
+    content = "".join(line + "\n" for line in lines).encode()
+    _write(output, content)
+    return Download(slug, str(output), len(lines), len(content))
+
+
+def _filter(
+    slugs: tuple[str, ...],
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    level: str | None,
+    event: str | None,
+    correlation: str | None,
+    grep: str | None,
+) -> LogFilter:
+    if level is not None and level.lower() not in LEVELS:
+        raise UsageError(f"no level is named {level!r}", f"the levels are {', '.join(LEVELS)}")
+    return LogFilter(
+        slugs=slugs,
+        level=level.lower() if level else None,
+        event=event,
+        correlation_id=correlation,
+        grep=grep,
+        since=moment(since) if since else None,
+        until=moment(until) if until else None,
+    )
+
+
+async def _note_unknown(session: Session, platform: Platform, slugs: tuple[str, ...]) -> None:
+    """A misspelt name looks like silence: say so."""
+    if not slugs:
+        return
+    known = sorted({function.slug for function in await platform.functions()} | set(known_slugs()))
+    for slug in slugs:
+        if slug not in known:
+            session.note(f"note: no function is named {slug}; they are: {', '.join(known)}")
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Replace the file in one step; its mode is 0600 from the first byte."""
+    handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(file)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise AgentOpsError(f"{file} could not be written: {error.strerror}") from error

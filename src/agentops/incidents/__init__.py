@@ -1,0 +1,1 @@
+"""What is done when things go wrong: the kill switch, and putting back what it switched off."""

@@ -1,0 +1,89 @@
+"""Calls a function over HTTP on the first live web server, with the stack's own service key."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from agentops import seal
+from agentops.errors import NotAuthorised, TimedOut, Unavailable
+from agentops.platforms import Invocation
+from agentops.platforms.local import secrets, servers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Protocol
+
+    from agentops.platforms import Queries
+
+    class _Stack(Queries, Protocol):
+        @property
+        def home(self) -> Path: ...
+
+
+_SECONDS = 60
+_SERVICE_KEY = "SUPABASE_SERVICE_ROLE_KEY"
+
+
+async def call(stack: _Stack, slug: str, method: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
+    """Call `slug` and answer what it says, whatever the status.
+
+    Raises:
+        Unavailable: no server is alive, or it does not answer.
+        NotAuthorised: this machine has not the stack's private key, and `headers` brings no Authorization.
+        TimedOut: no answer within 60 s.
+    """
+    import httpx
+
+    url = await _address(stack)
+    sent = {name.lower(): value for name, value in headers.items()}
+    if not sent.keys() & {"authorization", "apikey"}:
+        sent["authorization"] = f"Bearer {await _service_key(stack)}"
+    sent.setdefault("content-type", "application/json")
+    begun = time.perf_counter()
+    try:
+        # Straight to the server's own address: a proxy of the environment is for the outside.
+        async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False) as client:
+            answer = await client.request(method, f"{url}/functions/v1/{slug}", content=body, headers=sent)
+    except httpx.ConnectError as error:
+        raise Unavailable(f"the server at {url} does not answer: {error}", "agentops status") from error
+    except httpx.TimeoutException as error:
+        raise TimedOut(f"{slug} has not answered within {_SECONDS} s", f"agentops logs show {slug}") from error
+    except httpx.HTTPError as error:
+        raise Unavailable(f"the call to {url} broke off: {error}", f"agentops logs show {slug}") from error
+    return Invocation(
+        slug=slug,
+        status=answer.status_code,
+        correlation_id=answer.headers.get("x-correlation-id", sent.get("x-correlation-id", "")),
+        latency_ms=round((time.perf_counter() - begun) * 1000),
+        body=_parsed(answer.text),
+    )
+
+
+async def _address(queries: Queries) -> str:
+    url = next((server.url for server in await servers.live(queries) if server.role == "web" and server.url), None)
+    if url is None:
+        raise Unavailable("no server runs here, so there is nobody to call", "agentops up")
+    return url.rstrip("/")
+
+
+async def _service_key(stack: _Stack) -> str:
+    private = seal.private_key(stack.home)
+    if private is None:
+        raise NotAuthorised(
+            "this machine has not the stack's private key, so it does not know the service key",
+            "set AGENTOPS_STACK_KEY, or bring your own: --header 'Authorization: Bearer …'",
+        )
+    key = (await secrets.values(stack, private)).get(_SERVICE_KEY)
+    if not key:
+        raise NotAuthorised(f"the stack has no {_SERVICE_KEY}", "agentops up makes one")
+    return key
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401 - whatever the function answered
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

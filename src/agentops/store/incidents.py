@@ -1,0 +1,72 @@
+"""Incidents as rows, newest first, and the audit rows that make up their timelines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agentops.errors import NotFound
+from agentops.settings import flag_alias
+from agentops.sql import statements
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from agentops.platforms import Queries, Row
+
+_SQL = statements(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """An incident: `features` were named, `switched_off` were on and went off."""
+
+    id: int
+    kind: str
+    status: str
+    reason: str
+    features: tuple[str, ...]
+    switched_off: tuple[str, ...]
+    opened_by: str
+    opened_at: datetime
+    restored_by: str | None
+    restored_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One audit row of an incident's timeline."""
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def listed(queries: Queries) -> list[Incident]:
+    """All incidents, newest first."""
+    return [_incident(row) for row in await queries.query(_SQL["all"])]
+
+
+async def one(queries: Queries, number: int) -> Incident:
+    """The incident of that number.
+
+    Raises:
+        NotFound: there is none.
+    """
+    rows = await queries.query(_SQL["one"], {"id": number})
+    if not rows:
+        raise NotFound(f"there is no incident {number}", "agentops incident list")
+    return _incident(rows[0])
+
+
+async def timeline(queries: Queries, number: int) -> list[Moment]:
+    """What was done in the incident's course, in order."""
+    return [Moment(**row) for row in await queries.query(_SQL["timeline"], {"id": number})]
+
+
+def _incident(row: Row) -> Incident:
+    names = {key: tuple(map(flag_alias, row[key])) for key in ("features", "switched_off")}
+    return Incident(**{**row, **names})

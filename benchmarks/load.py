@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 
 async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes) -> int:
@@ -55,7 +55,7 @@ async def _worker(
     writer.close()
 
 
-def _message(plan: dict[str, Any], url: Any, body: str, index: int) -> bytes:
+def _message(plan: dict[str, Any], url: SplitResult, body: str, index: int) -> bytes:
     raw = body.encode()
     headers = dict(plan.get("headers", {}))
     if plan.get("header_list"):

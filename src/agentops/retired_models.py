@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
+from agentops.settings import DEFAULT_MODEL
+
 _SNAPSHOT = re.compile(r"-(\d{4}|\d{4}-\d{2}-\d{2})$")
-_LUNA, _TERRA, _SOL = "gpt-6-luna", "gpt-6.1-terra", "gpt-6.1-sol"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,31 +21,32 @@ class Retirement:
 
     model: str
     day: date
-    replacement: str
+    replacement: str | None
 
     def past(self, today: date) -> bool:
         """Whether it is gone."""
         return self.day <= today
 
 
-_TABLE: dict[date, dict[str, str]] = {
-    date(2026, 10, 23): {
-        "gpt-3.5-turbo": _LUNA,
-        "gpt-4": _LUNA,
-        "gpt-4-turbo": _LUNA,
-        "gpt-4.1-nano": _LUNA,
-        "o4-mini": _TERRA,
-        "o3-mini": _TERRA,
-        "o1": _SOL,
+# Where OpenAI names no successor, this stack's own default stands; None where that could not do the work.
+_TABLE: dict[date, dict[str, str | None]] = {
+    date(2026, 10, 23): dict.fromkeys(
+        ("gpt-3.5-turbo", "gpt-4", "gpt-4-turbo", "gpt-4.1-nano", "o4-mini", "o3-mini", "o1"), DEFAULT_MODEL
+    ),
+    date(2026, 12, 11): {
+        "gpt-5": "gpt-6.1-sol",
+        "gpt-5-mini": "gpt-6.1-terra",
+        "gpt-5-nano": DEFAULT_MODEL,
+        "o3": DEFAULT_MODEL,
     },
-    date(2026, 12, 11): {"gpt-5": _SOL, "gpt-5-mini": _TERRA, "gpt-5-nano": _LUNA, "o3": _SOL},
-    date(2027, 1, 14): {"gpt-4o": _LUNA, "gpt-4o-mini": _LUNA, "gpt-4.1": _LUNA, "gpt-4.1-mini": _LUNA},
+    date(2027, 1, 14): dict.fromkeys(("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini"), DEFAULT_MODEL),
     date(2027, 1, 20): {
         "gpt-realtime": "gpt-realtime-2.1",
         "gpt-realtime-mini": "gpt-realtime-2.1-mini",
-        "gpt-audio-mini": "gpt-realtime-2.1-mini",
+        "gpt-audio-mini": None,
     },
-    date(2027, 4, 1): {"gpt-5.1": _SOL, "gpt-5.4-nano": _LUNA},
+    date(2027, 2, 26): dict.fromkeys(("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")),
+    date(2027, 4, 1): dict.fromkeys(("gpt-5.1", "gpt-5.4-nano"), DEFAULT_MODEL),
 }
 
 

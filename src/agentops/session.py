@@ -132,6 +132,12 @@ class Session:
         if not agreed:
             raise NotConfirmed(f"declined: {question}", "nothing was done")
 
+    def pause(self, words: str) -> None:
+        """Wait for Enter; the end of input counts as one."""
+        import typer
+
+        typer.prompt(words, default="", show_default=False, prompt_suffix=" … ", err=True)
+
     async def close(self) -> None:
         """Let go of the platform."""
         if self._platform is not None:

@@ -2,7 +2,8 @@
 
     python -m tests.fakes.racers URL CALLERS VOUCHERS.json      prints {"statuses": {"200": …, "409": …}}
 
-VOUCHERS.json is a list of voucher ids; every caller tries each once. It begins when its standard input says so.
+VOUCHERS.json is a list of voucher ids, each to be tried five times; the callers take the attempts in that order, so
+that those on one voucher happen together. It begins when its standard input says so.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from pathlib import Path
 from agentops.functions import ai_redeem_voucher
 from tests.fakes.stacks import open_stack, post
 
+ATTEMPTS = 5
 PHONE = "+250788000001"
 
 
 async def race(url: str, callers: int, vouchers: list[str]) -> Counter[int]:
-    async with open_stack(url, set_flags=False) as stack:
+    async with open_stack(url, size=16, set_flags=False) as stack:
+
+        attempts = iter([voucher for voucher in vouchers for _ in range(ATTEMPTS)])
 
         async def caller() -> list[int]:
-            bodies = [{"voucher_id": voucher, "customer_msisdn": PHONE} for voucher in vouchers]
-            return [
-                (await ai_redeem_voucher.handle(post("ai-redeem-voucher", body), stack)).status for body in bodies
-            ]
+            bodies = ({"voucher_id": voucher, "customer_msisdn": PHONE} for voucher in attempts)
+            return [(await ai_redeem_voucher.handle(post("ai-redeem-voucher", body), stack)).status for body in bodies]
 
         await asyncio.to_thread(sys.stdin.readline)
         return Counter(status for each in await asyncio.gather(*(caller() for _ in range(callers))) for status in each)

@@ -123,7 +123,7 @@ def one_message(text: str, limit: int = REPLY_LIMIT) -> str:
 async def _converse(talk: _Conversation) -> str:
     talk.items.append({"role": "user", "content": talk.asked.text[:QUESTION_LIMIT]})
     while True:
-        reply = await _ask(talk, [] if talk.exhausted else list(tools().values()))
+        reply = await _ask(talk, [] if talk.exhausted else tools())
         if talk.exhausted or not reply.calls:
             if not reply.text.strip():
                 raise AgentOpsError("the model answered with no text")
@@ -135,7 +135,7 @@ async def _converse(talk: _Conversation) -> str:
             talk.items.append({"type": "function_call_output", "call_id": call.call_id, "output": output})
 
 
-async def _ask(talk: _Conversation, offered: Sequence[Tool[Any, Any]]) -> Reply:
+async def _ask(talk: _Conversation, offered: Sequence[Tool]) -> Reply:
     asked, stack = talk.asked, talk.stack
     reply = await stack.clients.openai(stack.secrets).respond(
         model=talk.model,
@@ -158,7 +158,7 @@ async def _run(talk: _Conversation, call: ToolCall) -> str:
     if talk.exhausted:
         return _refusal("too many tool calls in this turn")
     talk.calls += 1
-    tool = tools().get(call.name)
+    tool = next((each for each in tools() if each.name == call.name), None)
     if tool is None:
         return _refusal("there is no such tool")
     outcome = await tool.call(

@@ -158,7 +158,9 @@ async def _send(work: _Answering, outbox_id: str, body: str) -> None:
         await outbox.settle(stack.database, lease, outbox_id, "failed", "skipped", error=OFF)
         stack.events.info("ai.whatsapp.webhook.disabled", error=OFF)
         return
-    stack.events.info("ai.whatsapp.send.start", outbox=outbox_id, to_masked=mask_phone(work.phone), characters=len(body))
+    stack.events.info(
+        "ai.whatsapp.send.start", outbox=outbox_id, to_masked=mask_phone(work.phone), characters=len(body)
+    )
     try:
         sent = await graph.send_text(work.phone, body, outbox_id, work.message.correlation_id)
     except AgentOpsError as failure:

@@ -102,10 +102,10 @@ async def _database(session: Session, platform: Platform) -> AsyncIterator[Check
 
 
 async def _answers(session: Session, platform: Platform) -> Verdict:
-    await platform.query("select 1")
+    from agentops.store import schema
+
     kind = "embedded PostgreSQL" if session.process.embedded else "PostgreSQL"
-    version = (await platform.query("show server_version"))[0]["server_version"]
-    return _ok(f"{kind} {version} answers on target {platform.target}")
+    return _ok(f"{kind} {await schema.server_version(platform)} answers on target {platform.target}")
 
 
 async def _schema(platform: Platform) -> Verdict:

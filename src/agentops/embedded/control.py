@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -23,20 +22,13 @@ def signal_supervisor(place: Place, number: signal.Signals) -> bool:
     # The content of the file may be older than the lock on it, and its process id another process's by now.
     if pid is None or not processes.mentions(pid, "agentops.embedded.supervisor", str(place.state)):
         return False
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+    return processes.tell(pid, number)
 
 
 def _signal_orphan(place: Place) -> bool:
     """Stop a server that has outlived its supervisor, which can happen where a parent's death is no signal (macOS)."""
     pid = None if locks.is_held(place.supervisor_lock) else processes.postmaster(place.data)
-    if pid is None:
-        return False
-    os.kill(pid, signal.SIGINT)
-    return True
+    return pid is not None and processes.tell(pid, signal.SIGINT)
 
 
 def demolish(place: Place) -> None:

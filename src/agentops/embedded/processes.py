@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
 
 _PROC = Path("/proc/self/cmdline")
 
@@ -27,6 +31,15 @@ def mentions(pid: int, *texts: str) -> bool:
     found = arguments(pid)
     joined = " ".join(found)
     return bool(found) and all(text in found or (not _PROC.exists() and text in joined) for text in texts)
+
+
+def tell(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; False when the process has ended meanwhile."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def postmaster(data: Path) -> int | None:

@@ -178,9 +178,9 @@ class Supervisor:
             self._leftover_since = now
             if pid is not None:
                 log.note(f"stopping server {pid}, whose supervisor is gone")
-                os.kill(pid, signal.SIGINT)
+                processes.tell(pid, signal.SIGINT)
         elif pid is not None and now - self._leftover_since > _LEFTOVER_SECONDS:
-            os.kill(pid, signal.SIGQUIT)
+            processes.tell(pid, signal.SIGQUIT)
         self._start_after = now + _FAST
 
     def _take_note_of_exit(self, code: int) -> None:

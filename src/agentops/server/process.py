@@ -140,7 +140,7 @@ async def _retention(database: Database) -> None:
     while True:
         with suppress(AgentOpsError):
             while await expire(database):
-                await asyncio.sleep(0.1)
+                pass
             await heartbeat.forget(database)
         await asyncio.sleep(EXPIRE_EVERY_SECONDS)
 

@@ -101,7 +101,7 @@ class Supervisor:
         self._children = children
         self._note = note
         self._running: dict[int, tuple[Child, asyncio.subprocess.Process]] = {}
-        self._ending = False
+        self._ending = asyncio.Event()
 
     def pids(self, name: str | None = None) -> list[int]:
         """The process ids that run now, of all children or those of one name."""
@@ -123,12 +123,12 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         pause = FIRST_PAUSE
-        while not self._ending:
+        while not self._ending.is_set():
             started = time.monotonic()
             process = await self._start(child)
             code = await process.wait()
             del self._running[process.pid]
-            if self._ending:
+            if self._ending.is_set():
                 return
             if time.monotonic() - started > STABLE_SECONDS:
                 pause = FIRST_PAUSE
@@ -156,7 +156,7 @@ class Supervisor:
         return process
 
     async def _end(self, keepers: Sequence[asyncio.Task[None]]) -> None:
-        self._ending = True
+        self._ending.set()
         deadline = time.monotonic() + KILL_AFTER_SECONDS
         for stage in sorted({child.stage for child in self._children}):
             await self._end_stage(stage, deadline)

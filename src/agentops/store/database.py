@@ -57,11 +57,10 @@ class Database:
         """
         database = await cls.opening(url, size=size, wait_seconds=wait_seconds)
         try:
-            with translated():
-                await database._pool.wait(wait_seconds)
-        except PoolTimeout:
+            await database.wait(wait_seconds)
+        except Unavailable:
             await database.close()
-            raise Unavailable("PostgreSQL does not answer", "agentops health database") from None
+            raise
         return database
 
     @classmethod
@@ -78,6 +77,18 @@ class Database:
         )
         await pool.open(wait=False)
         return cls(pool, url)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for the pool's first connection.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer within `seconds`.
+        """
+        try:
+            with translated():
+                await self._pool.wait(seconds)
+        except PoolTimeout:
+            raise Unavailable("PostgreSQL does not answer", "agentops health database") from None
 
     async def close(self) -> None:
         """Close every connection."""

@@ -1,8 +1,8 @@
 """The inbox: every message received, once. Dedupe, durability, order and evidence are the same row.
 
-    receive(messages) ── one statement, committed before the sender gets its 200 ──> queued | skipped
-    conversations.claim → queued(leases) → Job → begin(message) → … → finish → done | skipped | dead
-                                                                └── fail → queued again | dead
+receive(messages) ── one statement, committed before the sender gets its 200 ──> queued | skipped
+conversations.claim → queued(leases) → Job → begin(message) → … → finish → done | skipped | dead
+                                                            └── fail → queued again | dead
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentops.sql import statements
@@ -18,6 +17,7 @@ from agentops.store.conversations import Lease, LeaseLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from agentops.platforms import Queries
 

@@ -1,9 +1,9 @@
 """The outbox: a reply is written down before it is sent, and never sent again where it may have arrived.
 
-    put → pending → sending → sent → delivered → read      (the last two by Meta's status webhooks)
-                       │    └→ pending      certainly not sent: may be tried again
-                       ├→ uncertain         no answer, or the worker died: waits for a status webhook, is not resent
-                       └→ failed
+put → pending → sending → sent → delivered → read      (the last two by Meta's status webhooks)
+                   │    └→ pending      certainly not sent: may be tried again
+                   ├→ uncertain         no answer, or the worker died: waits for a status webhook, is not resent
+                   └→ failed
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from uuid import UUID
 
 from agentops.sql import statements
 from agentops.store.conversations import LeaseLost
@@ -19,6 +18,7 @@ from agentops.store.storable import storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from agentops.platforms import Queries
     from agentops.store.conversations import Lease

@@ -27,6 +27,15 @@ class Applied:
     changed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table in `public` that the functions use; `missing` are columns they expect and it has not."""
+
+    name: str
+    present: bool
+    missing: list[str]
+
+
 async def version(queries: Queries) -> int | None:
     """The newest migration that the database has; None where our schema is missing."""
     rows = await queries.query(_SQL["exists"])
@@ -34,6 +43,34 @@ async def version(queries: Queries) -> int | None:
         return None
     newest: int | None = (await queries.query(_SQL["version"]))[0]["version"]
     return newest
+
+
+async def refuses_void(queries: Queries) -> str | None:
+    """The constraint of an existing `vouchers` table that refuses status `void`; None where nothing does."""
+    rows = await queries.query(_SQL["refuses_void"])
+    return ", ".join(str(row["name"]) for row in rows) or None
+
+
+async def allow_void(queries: Queries) -> bool:
+    """Widen such constraints by `void`; whether there was one.
+
+    Raises:
+        NotAuthorised: the table belongs to another user.
+    """
+    if await refuses_void(queries) is None:
+        return False
+    await queries.query(_SQL["allow_void"])
+    return True
+
+
+async def tables(queries: Queries) -> list[Table]:
+    """The public tables that the functions use, as they are."""
+    return [Table(**row) for row in await queries.query(_SQL["tables"])]
+
+
+async def server_version(queries: Queries) -> str:
+    """PostgreSQL's own version."""
+    return str((await queries.query(_SQL["server_version"]))[0]["version"])
 
 
 async def require(queries: Queries) -> None:
@@ -70,6 +107,7 @@ async def migrate(queries: Queries) -> list[Applied]:
             if item.version > have:
                 await queries.query(item.script)
             applied.append(Applied(item.version, item.name, changed=item.version > have))
+        await allow_void(queries)
         return applied
     finally:
         await queries.query(_SQL["unlock"], {"key": migrations.LOCK})

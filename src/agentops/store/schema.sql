@@ -9,3 +9,48 @@ select pg_advisory_lock(%(key)s::bigint);
 
 -- unlock --
 select pg_advisory_unlock(%(key)s::bigint);
+
+-- refuses_void --
+-- Check constraints on the status alone whose list lacks 'void': the void tool could never write it.
+select c.conname as name
+from pg_constraint c
+where c.conrelid = to_regclass('public.vouchers') and c.contype = 'c'
+  and c.conkey = array[(select a.attnum from pg_attribute a
+                        where a.attrelid = c.conrelid and a.attname = 'status' and not a.attisdropped)]
+  and position('''void''' in pg_get_constraintdef(c.oid)) = 0
+order by c.conname;
+
+-- allow_void --
+-- The same rule as before, or void: rows that the old rule allowed stay allowed, whatever its form was.
+do $$
+declare
+    found record;
+begin
+    for found in
+        select c.conname, pg_get_expr(c.conbin, c.conrelid) as rule
+        from pg_constraint c
+        where c.conrelid = to_regclass('public.vouchers') and c.contype = 'c'
+          and c.conkey = array[(select a.attnum from pg_attribute a
+                                where a.attrelid = c.conrelid and a.attname = 'status' and not a.attisdropped)]
+          and position('''void''' in pg_get_constraintdef(c.oid)) = 0
+    loop
+        execute format('alter table public.vouchers drop constraint %I, add constraint %I check (%s or status = ''void'')',
+                       found.conname, found.conname, found.rule);
+    end loop;
+end $$;
+
+-- tables --
+-- The public tables that the functions use, and which of their columns an existing stack lacks.
+select w.name, to_regclass('public.' || w.name) is not null as present,
+       array(select c from unnest(w.columns) c
+             where not exists (select from information_schema.columns i
+                               where i.table_schema = 'public' and i.table_name = w.name and i.column_name = c)) as missing
+from (values
+    ('profiles', array['user_id', 'whatsapp_e164', 'display_name']),
+    ('vouchers', array['id', 'code_5', 'amount_minor', 'currency', 'status', 'user_id', 'whatsapp_e164', 'policy_number',
+                       'qr_payload', 'issued_at', 'redeemed_at', 'notes', 'created_at', 'updated_at'])
+) as w (name, columns)
+order by w.name;
+
+-- server_version --
+select current_setting('server_version') as version;

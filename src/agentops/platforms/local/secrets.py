@@ -5,14 +5,14 @@ changed(values) → equal digest: unchanged → sealed to the stack's public key
 
 from __future__ import annotations
 
-import hashlib
-import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentops import seal
 from agentops.errors import Conflict, UsageError
 from agentops.platforms import SecretChange, SecretInfo
-from agentops.settings import FALSY, FLAG_PREFIX, TRUTHY, is_flag
+from agentops.secret_values import MAXIMUM_AT_ONCE, SHOWN_DIGITS, digest, stored
+from agentops.settings import is_flag
 from agentops.sql import statements
 
 if TYPE_CHECKING:
@@ -22,17 +22,6 @@ if TYPE_CHECKING:
     from agentops.platforms import Queries, Row
 
 _SQL = statements(__file__)
-DIGITS = 12
-MAXIMUM_NAME = 256
-MAXIMUM_BYTES = 24_576
-MAXIMUM_AT_ONCE = 100
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_FLAG = re.compile(FLAG_PREFIX + r"[A-Z0-9_]+")
-
-
-def digest(value: str) -> str:
-    """SHA-256 of a value, as 64 hexadecimal digits. A flag's value counts as `true` or `false`."""
-    return hashlib.sha256(value.encode()).hexdigest()
 
 
 async def listed(queries: Queries) -> list[SecretInfo]:
@@ -57,7 +46,7 @@ async def changed(queries: Queries, values: Mapping[str, str | None], *, actor: 
         UsageError: a name or value that cannot be, or a database without a stack key.
         Conflict: someone else changed one of them at the same time; nothing was done.
     """
-    texts = {name: _checked(name, value) for name, value in values.items()}
+    texts = {name: None if value is None else stored(name, value) for name, value in values.items()}
     if len(texts) > MAXIMUM_AT_ONCE:
         raise UsageError(f"{len(texts)} secrets at once, the limit is {MAXIMUM_AT_ONCE}", "set them in several files")
     now = {row["name"]: row for row in await queries.query(_SQL["present"], {"names": list(texts)})}
@@ -101,29 +90,6 @@ async def _public_key(queries: Queries) -> str:
     return str(rows[0]["public_key"])
 
 
-def _checked(name: str, value: str | None) -> str | None:
-    """The text to store: as given, for a flag `true` or `false`."""
-    if not _NAME.fullmatch(name) or len(name) > MAXIMUM_NAME:
-        raise UsageError(f"{name!r} is no name of a secret", "letters, digits and _, no digit first, 256 at most")
-    if is_flag(name) and not _FLAG.fullmatch(name):
-        raise UsageError(f"{name!r} is no name of a flag", f"{FLAG_PREFIX} and then capital letters, digits, _")
-    if value is None:
-        return None
-    if is_flag(name):
-        word = value.strip().lower()
-        if word not in TRUTHY | FALSY:
-            raise UsageError(f"the value of {name} is neither on nor off", "write true or false")
-        return "true" if word in TRUTHY else "false"
-    size = len(value.encode("utf-8", "surrogatepass"))
-    if size > MAXIMUM_BYTES:
-        raise UsageError(f"the value of {name} has {size:,} bytes, the limit is {MAXIMUM_BYTES:,}", "shorten it")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"the value of {name} is no UTF-8 text", "encode it, for example as base64") from None
-    return value
-
-
 def _plan(name: str, text: str | None, row: Row | None) -> SecretChange:
     if text is None and row is None:
         return SecretChange(name, "absent", changed=False)
@@ -132,19 +98,19 @@ def _plan(name: str, text: str | None, row: Row | None) -> SecretChange:
         return SecretChange(name, "unset", changed=True)
     found = digest(text)
     if row is not None and row["digest"] == found and not row["timed"]:
-        return SecretChange(name, "unchanged", changed=False, digest=found[:DIGITS], version=version)
-    return SecretChange(name, "set", changed=True, digest=found[:DIGITS], version=version)
+        return SecretChange(name, "unchanged", changed=False, digest=found[:SHOWN_DIGITS], version=version)
+    return SecretChange(name, "set", changed=True, digest=found[:SHOWN_DIGITS], version=version)
 
 
 def _would(change: SecretChange) -> SecretChange:
-    return SecretChange(change.name, "would_change", True, change.digest, change.version) if change.changed else change
+    return replace(change, status="would_change") if change.changed else change
 
 
 def _with_version(change: SecretChange, versions: Mapping[str, int]) -> SecretChange:
     if change.status != "set":
         return change
-    return SecretChange(change.name, "set", changed=True, digest=change.digest, version=versions[change.name])
+    return replace(change, version=versions[change.name])
 
 
 def _info(row: Row) -> SecretInfo:
-    return SecretInfo(row["name"], row["digest"][:DIGITS], row["version"], row["updated_by"], row["updated_at"])
+    return SecretInfo(row["name"], row["digest"][:SHOWN_DIGITS], row["version"], row["updated_by"], row["updated_at"])

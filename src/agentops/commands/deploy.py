@@ -1,0 +1,202 @@
+"""Deploy functions: all or by name, list, history, roll back, delete, diff.
+
+Equal content is left alone. A bundle that does not import is refused before anything is switched; what a live server
+refuses is switched back. One that fails stops no other.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentops.commands import slugs as known_slugs
+from agentops.errors import AgentOpsError, Kind, NotFound, UsageError
+from agentops.platforms import Deployment, Function
+from agentops.session import Answer, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agentops.platforms import Platform
+    from agentops.platforms.bundle import Bundle
+
+Slug = Annotated[str, typer.Argument(metavar="SLUG", autocompletion=known_slugs)]
+Slugs = Annotated[list[str], typer.Argument(metavar="SLUG…", autocompletion=known_slugs)]
+Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
+Force = Annotated[bool, typer.Option("--force", help="Load it again even if nothing changed: clears its caches.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, metavar="N", help="How many bundles to try at once; default: one a core.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+To = Annotated[int | None, typer.Option("--to", metavar="N", help="The version; default: the one before.")]
+_FAILED = {"failed", "restored"}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a deploy would change: `diff` is a unified diff from the active version to the bundle here."""
+
+    slug: str
+    changed: bool
+    diff: str
+
+    def text(self) -> str:
+        """The diff itself."""
+        return self.diff or ("only the version of the package differs" if self.changed else "no difference")
+
+
+async def all_(session: Session, check: Check = False, force: Force = False, jobs: Jobs = None) -> Answer:
+    """Deploy every function of the project folder and the package."""
+    from agentops.platforms import bundle
+
+    return await _deploy(session, bundle.known(session.process.project), check=check, force=force, jobs=jobs)
+
+
+async def deploy(
+    session: Session, slugs: Slugs, check: Check = False, force: Force = False, jobs: Jobs = None
+) -> Answer:
+    """Deploy the named functions."""
+    return await _deploy(session, list(dict.fromkeys(slugs)), check=check, force=force, jobs=jobs)
+
+
+async def list_(session: Session) -> list[Function]:
+    """Show what is deployed, and whether every live server runs it."""
+    return await (await session.platform()).functions()
+
+
+async def history(session: Session, slug: Slug) -> list[Function]:
+    """Show all versions of a function, newest first."""
+    platform = await session.platform()
+    versions = await platform.history(slug)
+    if not versions:
+        raise await _unknown(session, platform, slug)
+    return versions
+
+
+async def rollback(session: Session, slug: Slug, to: To = None, check: Check = False) -> Answer:
+    """Make an older version of a function active again."""
+    platform = await session.platform()
+    if not await platform.history(slug):
+        raise await _unknown(session, platform, slug)
+    if not check:
+        await session.warn_unserved()
+    result = await platform.rollback(slug, to, check=check)
+    return _answer([result], check=check)
+
+
+async def delete(session: Session, slug: Slug, check: Check = False, yes: Yes = False) -> Answer:
+    """Take a function off; its versions stay and can be rolled back to."""
+    platform = await session.platform()
+    if check:
+        return _answer([await platform.delete(slug, check=True)], check=True)
+    plan = await platform.delete(slug, check=True)
+    if not plan.changed:
+        return _answer([plan], check=False)
+    session.confirm(f"delete {slug} (version {plan.version}) on target {platform.target}?", yes=yes)
+    await session.warn_unserved()
+    return _answer([await platform.delete(slug, check=False)], check=False)
+
+
+async def diff(session: Session, slug: Slug) -> Difference:
+    """Show what deploying a function would change."""
+    from agentops.platforms import bundle
+
+    here = bundle.read(slug, session.process.project)
+    platform = await session.platform()
+    active = next((function for function in await platform.functions() if function.slug == slug), None)
+    there = dict(await platform.source(slug)) if active else {}
+    parts = [
+        line
+        for name in sorted({*there, *here.files})
+        for line in difflib.unified_diff(
+            there.get(name, "").splitlines(keepends=True),
+            here.files.get(name, "").splitlines(keepends=True),
+            f"active/{name}" if name in there else "/dev/null",
+            f"here/{name}" if name in here.files else "/dev/null",
+        )
+    ]
+    text = "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in parts)
+    return Difference(slug, active is None or active.sha256 != here.sha256, text)
+
+
+async def _deploy(session: Session, slugs: list[str], *, check: bool, force: bool, jobs: int | None) -> Answer:
+    from agentops.server import checking
+
+    bundles, refused = _read(session, slugs)
+    platform = await session.platform()
+    if not check:
+        await session.warn_unserved()
+    results = {plan.slug: plan for plan in await platform.deploy(bundles, force=force, check=True)}
+    changing = [bundle for bundle in bundles if results[bundle.slug].changed]
+    _progress(session, changing, "trying")
+    refused |= await checking.findings(changing, jobs or os.cpu_count() or 2)
+    good = [bundle for bundle in changing if bundle.slug not in refused]
+    if good and not check:
+        _progress(session, good, "deploying")
+        results |= {result.slug: result for result in await platform.deploy(good, force=force, check=False)}
+    if refused:
+        live = {function.slug: function for function in await platform.functions()}
+        results |= {slug: _refused(slug, finding, live.get(slug)) for slug, finding in refused.items()}
+    return _answer([results[slug] for slug in slugs], check=check, refused=set(refused))
+
+
+def _read(session: Session, slugs: Sequence[str]) -> tuple[list[Bundle], dict[str, str]]:
+    """The bundles, and what is wrong with those that cannot be read. An unknown slug ends the command."""
+    from agentops.platforms import bundle
+
+    bundles: list[Bundle] = []
+    wrong: dict[str, str] = {}
+    for slug in slugs:
+        try:
+            bundles.append(bundle.read(slug, session.process.project))
+        except UsageError as error:
+            wrong[slug] = error.message
+    return bundles, wrong
+
+
+def _refused(slug: str, finding: str, live: Function | None) -> Deployment:
+    version, sha256 = (live.version, live.sha256) if live else (None, None)
+    return Deployment(slug, version, changed=False, status="failed", sha256=sha256, finding=finding)
+
+
+def _answer(results: list[Deployment], *, check: bool, refused: set[str] | None = None) -> Answer:
+    failed = [result for result in results if result.status in _FAILED]
+    if failed:
+        return Answer(results, _kind(results, failed, refused or set()), _advice(results, failed))
+    if check:
+        would = any(result.changed for result in results)
+        return Answer(results, Kind.DIFFERS if would else Kind.DONE)
+    if results and all(result.status == "unchanged" for result in results):
+        return Answer(results, note="nothing changed; to load it again and clear its caches: --force")
+    return Answer(results)
+
+
+def _kind(results: Sequence[Deployment], failed: Sequence[Deployment], refused: set[str]) -> Kind:
+    """One code where all failed for one reason, `partial` where something went well."""
+    if len(failed) < len(results):
+        return Kind.PARTIAL
+    if all(result.slug in refused for result in failed):
+        return Kind.USAGE
+    return Kind.UNVERIFIED if all(result.status == "restored" for result in failed) else Kind.FAILED
+
+
+def _advice(results: Sequence[Deployment], failed: Sequence[Deployment]) -> str:
+    names = " ".join(result.slug for result in failed)
+    lines = [f"{result.slug} {result.status}: {result.finding}" for result in failed]
+    return "\n".join([*lines, f"{len(failed)} of {len(results)} failed; mend, then: agentops deploy {names}"])
+
+
+def _progress(session: Session, bundles: Sequence[Bundle], word: str) -> None:
+    if bundles and session.interactive:
+        session.note(f"{word} {', '.join(bundle.slug for bundle in bundles)} …")
+
+
+async def _unknown(session: Session, platform: Platform, slug: str) -> AgentOpsError:
+    from agentops.platforms import bundle
+
+    known = {function.slug for function in await platform.functions()} | set(bundle.known(session.process.project))
+    return NotFound(f"no function is named {slug!r}", f"the functions are: {', '.join(sorted(known)) or 'none'}")

@@ -1,0 +1,128 @@
+"""List, read and carry out the runbooks: the page's sections as steps.
+
+What the steps' commands print goes to stderr; stdout gets one row per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from agentops.errors import AgentOpsError, Kind, UsageError
+from agentops.runbooks import model
+from agentops.runbooks.engine import Done, Hands
+from agentops.runbooks.model import Input, Runbook, Step
+from agentops.session import Answer, Session
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The runbook's name.", autocompletion=model.names)]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A runbook in one row."""
+
+    name: str
+    title: str
+    steps: int
+    inputs: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole runbook."""
+
+    name: str
+    title: str
+    why: str
+    inputs: Sequence[Input]
+    steps: Sequence[Step]
+
+    def text(self) -> str:
+        """The runbook for eyes, as the page had it."""
+        lines = [self.title, "", self.why, ""]
+        for entry in self.inputs:
+            default = f" (default {entry.default})" if entry.default else ""
+            lines.append(
+                f"--set {entry.name}={entry.example or entry.default or 'VALUE'}   {entry.description}{default}"
+            )
+        lines += [""] if self.inputs else []
+        for step in self.steps:
+            if step.title:
+                lines.append(f"{step.number:2}. {step.title}")
+            indent = "    " if step.title else f"{step.number:2}. "
+            lines.append(f"{indent}$ agentops {step.run}" if step.run else f"{indent}by hand: {step.manual}")
+            if step.verify:
+                lines.append(f"    then must succeed: agentops {step.verify}")
+        return "\n".join(lines)
+
+
+async def list_(session: Session) -> list[Summary]:  # noqa: ARG001 - runbooks are the same on every target
+    """List every runbook with its title and how many steps it has."""
+    books = [model.load(name) for name in model.names()]
+    return [Summary(book.name, book.title, len(book.steps), [entry.name for entry in book.inputs]) for book in books]
+
+
+async def show(session: Session, name: Name) -> Page:  # noqa: ARG001 - as list_
+    """Show one runbook: why, and every step."""
+    book = model.load(name)
+    return Page(book.name, book.title, book.why, book.inputs, book.steps)
+
+
+async def run(
+    session: Session,
+    name: Name,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A value that the runbook asks for.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only show the steps; exit 3 if a command would run.")] = False,
+) -> Answer:
+    """Carry a runbook out, step by step; it stops at the first step that fails, with that step's exit code."""
+    from agentops.runbooks import engine
+
+    book = model.load(name)
+    values = book.values(_pairs(set_ or ()))
+    if check:
+        steps = engine.plan(book, values)
+        return Answer(steps, Kind.DIFFERS if any(step.status == "would_run" for step in steps) else Kind.DONE)
+    session.note(f"runbook {book.name} on target {session.process.label}: {book.title}")
+    done = await engine.run(book, values, _hands(session))
+    failed = next((step for step in done if step.status == "failed"), None)
+    return Answer(done, failure=_failure(book, failed) if failed else None)
+
+
+def _failure(book: Runbook, step: Done) -> AgentOpsError:
+    failure = AgentOpsError(
+        f"runbook {book.name} stopped at step {step.step}: {step.what} ended with exit code {step.exit_code}",
+        "mend the cause, then run the runbook again: steps that are done change nothing the second time",
+    )
+    failure.kind = next((kind for kind in Kind if kind.exit_code == step.exit_code), Kind.FAILED)
+    return failure
+
+
+def _hands(session: Session) -> Hands:
+    async def dispatch(argv: Sequence[str]) -> int:
+        import contextlib
+        import sys
+
+        # stdout is for the rows of steps.
+        with contextlib.redirect_stdout(sys.stderr):
+            return await session.dispatch(argv)
+
+    def wait() -> None:
+        if session.interactive:
+            session.pause("press Enter when it is done")
+
+    return Hands(dispatch, session.note, wait)
+
+
+def _pairs(settings: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for entry in settings:
+        name, equals, value = entry.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {entry!r} is no NAME=VALUE", "--set slug=ai-create-voucher")
+        pairs[name] = value
+    return pairs

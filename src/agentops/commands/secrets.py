@@ -1,0 +1,181 @@
+"""Set, unset, list and compare secrets; a value is never shown.
+
+Secrets take effect at once on every server. FEATURE_AGENT_… names are flags: true or false.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentops import dotenv, retired_models
+from agentops.errors import Kind, UsageError
+from agentops.platforms import SecretChange, SecretInfo
+from agentops.secret_values import SHOWN_DIGITS, digest, is_name, stored
+from agentops.session import Answer, Session
+from agentops.settings import ADDRESSES, KNOWN_SECRETS, is_flag
+
+Items = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME=VALUE… | NAME…",
+        help="A NAME alone is asked for without echo, or read from stdin.",
+        autocompletion=lambda: [*KNOWN_SECRETS, *ADDRESSES],
+    ),
+]
+Names = Annotated[list[str], typer.Argument(metavar="NAME…", autocompletion=lambda: [*KNOWN_SECRETS, *ADDRESSES])]
+EnvFile = Annotated[Path | None, typer.Option("--env-file", metavar="FILE", help="A .env file; - is stdin.")]
+Compared = Annotated[Path, typer.Option("--env-file", metavar="FILE", help="A .env file; - is stdin.")]
+FromEnv = Annotated[bool, typer.Option("--from-env", help="Take the named ones from this shell's environment.")]
+Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
+Force = Annotated[bool, typer.Option("--force", help="Set a model that is retired all the same.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One name in the file and on the target; `status`: same, differs, only_file, only_target."""
+
+    name: str
+    status: str
+    file_digest: str | None
+    target_digest: str | None
+
+
+async def list_(session: Session) -> list[SecretInfo]:
+    """Show every secret and flag: digest, version, who, when; never a value."""
+    return await (await session.platform()).secrets()
+
+
+async def set_(
+    session: Session,
+    items: Items = None,
+    *,
+    env_file: EnvFile = None,
+    from_env: FromEnv = False,
+    check: Check = False,
+    force: Force = False,
+) -> Answer:
+    """Set secrets; equal values are left alone. All or none."""
+    values: dict[str, str | None] = {}
+    values.update(_file(env_file) if env_file else {})
+    values.update(_environment(items or []) if from_env else _given(session, items or [], check=check))
+    if not values:
+        raise UsageError(
+            "nothing to set", "agentops secrets set NAME=VALUE…, NAME, --env-file FILE or --from-env NAME…"
+        )
+    _warn_of_retired_models(session, values, force=force)
+    platform = await session.platform()
+    if not check:
+        await session.warn_unserved()
+    return _answer(await platform.set_secrets(values, check=check), check=check)
+
+
+async def unset(session: Session, names: Names, check: Check = False, yes: Yes = False) -> Answer:
+    """Remove secrets; one that is not there is nothing to do."""
+    platform = await session.platform()
+    values: dict[str, str | None] = dict.fromkeys(names)
+    plan = await platform.set_secrets(values, check=True)
+    present = [change.name for change in plan if change.changed]
+    if check or not present:
+        return _answer(plan, check=check)
+    session.confirm(f"unset {', '.join(present)} on target {platform.target}?", yes=yes)
+    await session.warn_unserved()
+    return _answer(await platform.set_secrets(values, check=False), check=False)
+
+
+async def diff(session: Session, env_file: Compared) -> list[Comparison]:
+    """Compare a .env file with the target, by digests."""
+    here = {name: digest(stored(name, value))[:SHOWN_DIGITS] for name, value in _file(env_file).items()}
+    there = {secret.name: secret.digest[:SHOWN_DIGITS] for secret in await (await session.platform()).secrets()}
+    return [
+        Comparison(name, _status(here.get(name), there.get(name)), here.get(name), there.get(name))
+        for name in sorted({*here, *there})
+    ]
+
+
+def _status(here: str | None, there: str | None) -> str:
+    if there is None:
+        return "only_file"
+    if here is None:
+        return "only_target"
+    return "same" if here == there else "differs"
+
+
+def _answer(changes: list[SecretChange], *, check: bool) -> Answer:
+    would = check and any(change.changed for change in changes)
+    return Answer(changes, Kind.DIFFERS if would else Kind.DONE)
+
+
+def _file(path: Path) -> dict[str, str]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        words = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise UsageError(f"{path} cannot be read: {words}", "give a file of NAME=VALUE lines") from error
+    return dotenv.parse(text, str(path))
+
+
+def _environment(names: list[str]) -> dict[str, str]:
+    missing = [name for name in names if name not in os.environ]
+    if missing or not names:
+        words = f"{', '.join(missing)} not in the environment" if missing else "--from-env needs names"
+        raise UsageError(words, "export it first; nothing was set")
+    return {name: os.environ[name] for name in names}
+
+
+def _given(session: Session, items: list[str], *, check: bool) -> dict[str, str]:
+    """Values from `NAME=VALUE`, from a hidden prompt, or from stdin."""
+    values: dict[str, str] = {}
+    asked = [item for item in items if "=" not in item]
+    for position, item in enumerate(items, 1):
+        name, equals, value = item.partition("=")
+        if not is_name(name):
+            # Not repeated here: it may be a value that was pasted alone.
+            raise UsageError(f"argument {position} is neither NAME nor NAME=VALUE", "names: letters, digits and _")
+        values[name] = value if equals else _asked(session, name, alone=len(asked) == 1, check=check)
+    open_ones = [name for name in values if f"{name}={values[name]}" in items and not _harmless(name)]
+    if open_ones:
+        session.note(
+            f"note: the value of {', '.join(open_ones)} now stands in your shell's history; "
+            f"next time: agentops secrets set {open_ones[0]} (asks without echo, or reads stdin)"
+        )
+    return values
+
+
+def _asked(session: Session, name: str, *, alone: bool, check: bool) -> str:
+    if not session.interactive:
+        if not alone:
+            raise UsageError("only one NAME can be read from stdin", "use --env-file - for several")
+        return sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    if check:
+        raise UsageError("--check asks nothing", f"give {name}=VALUE or --env-file FILE")
+    try:
+        return str(typer.prompt(name, hide_input=True, err=True))
+    except typer.Abort:
+        raise UsageError("no value given", "nothing was set") from None
+
+
+def _harmless(name: str) -> bool:
+    return is_flag(name) or name.endswith("_MODEL")
+
+
+def _warn_of_retired_models(session: Session, values: Mapping[str, str | None], *, force: bool) -> None:
+    """Refuse models that are gone, name the day of those that are going."""
+    for name, model in values.items():
+        ends = retired_models.retirement(model) if model and name.endswith("_MODEL") else None
+        if ends is None:
+            continue
+        instead = f"agentops secrets set {name}={ends.replacement}" if ends.replacement else "choose another model"
+        past = ends.past(datetime.now(UTC).date())
+        if past and not force:
+            hint = f"{instead} (or --force to set it all the same)"
+            raise UsageError(f"{name}: OpenAI shut down {model} on {ends.day}", hint)
+        session.note(f"note: OpenAI {'shut' if past else 'shuts'} down {model} on {ends.day}: {instead}")

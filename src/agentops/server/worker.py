@@ -1,0 +1,225 @@
+"""The worker: leases conversations, lets their function work through the queued messages, lets go.
+
+    notice (LISTEN agentops_inbox), a finished lane, or a second passes → claim free lanes → queued messages → Job
+      → functions.<slug>.work(job, stack) ── well ──→ release (due again if more came)
+                                          └─ failed → attempts, backoff, after five dead → release
+
+Leases are renewed while work goes on. A killed worker's leases end by themselves and another takes over; one that
+was only stopped finds its fence gone and can write nothing. Asked to stop, it begins nothing and ends what it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from agentops.errors import AgentOpsError
+from agentops.platforms.local.listen import Line
+from agentops.store import conversations, inbox
+from agentops.store.conversations import LeaseLost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentops.server.context import ServerContext
+    from agentops.store.inbox import Job
+
+LANES = 16
+POLL_SECONDS = 1.0
+# Less than what the process grants before it ends, so that the leases of unfinished lanes are let go in time.
+DRAIN_SECONDS = 6.5
+RELEASE_SECONDS = 0.8
+LONGEST_BACKOFF = 300.0
+NOT_DEPLOYED_SECONDS = 5.0
+
+
+def backoff(attempts: int) -> float:
+    """Seconds until the next attempt: full jitter, doubling, five minutes at most."""
+    return random.uniform(0.0, min(LONGEST_BACKOFF, 2.0**attempts))  # noqa: S311 - spreads load, guards nothing
+
+
+async def run(
+    context: ServerContext,
+    stop: asyncio.Event,
+    *,
+    lanes: int = LANES,
+    lease_seconds: float = conversations.LEASE_SECONDS,
+    wait: Callable[[int], float] = backoff,
+) -> None:
+    """Work until `stop` is set, then end what is under way within `DRAIN_SECONDS`.
+
+    Args:
+        context: the server process.
+        stop: set it to end.
+        lanes: how many conversations are worked on at the same time.
+        lease_seconds: how long a lease holds without being renewed; it is renewed three times as often.
+        wait: seconds before the next attempt, by the attempts so far.
+    """
+    worker = _Worker(context, stop, lanes, lease_seconds, wait)
+    helpers = [asyncio.create_task(each) for each in (worker.listen(), worker.renew(), worker.heed_stop())]
+    try:
+        while not stop.is_set():
+            worker.wake.clear()
+            await worker.claim()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(worker.wake.wait(), POLL_SECONDS)
+        await worker.drain()
+    finally:
+        for task in helpers:
+            task.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        await worker.abandon()
+
+
+@dataclass(slots=True)
+class _Worker:
+    context: ServerContext
+    stop: asyncio.Event
+    lanes: int
+    lease_seconds: float
+    wait: Callable[[int], float]
+    running: dict[asyncio.Task[None], Job] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    # The database has failed and not answered since: told once, not every second.
+    failing: bool = False
+
+    @property
+    def owner(self) -> str:
+        return str(self.context.server_id)
+
+    async def claim(self) -> None:
+        """Fill the free lanes."""
+        free = self.lanes - len(self.running)
+        if free <= 0:
+            return
+        database = self.context.database
+        try:
+            leases = await conversations.claim(database, self.owner, free, seconds=self.lease_seconds)
+            jobs = await inbox.queued(database, leases)
+        except AgentOpsError as failure:
+            self._trouble(failure)
+            return
+        self.failing = False
+        for job in jobs:
+            task = asyncio.create_task(self._lane(replace(job, stopping=self.stop.is_set)))
+            self.running[task] = job
+            task.add_done_callback(self._ended)
+
+    async def listen(self) -> None:
+        """Wake the claims when a message comes; without the connection, the poll is the floor."""
+        while True:
+            with suppress(AgentOpsError):
+                line = await Line.open(self.context.database.url, inbox.CHANNEL)
+                try:
+                    self.wake.set()
+                    while True:
+                        if await line.wait(60.0):
+                            self.wake.set()
+                finally:
+                    await line.close()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def renew(self) -> None:
+        """Keep the leases of running lanes; stop a lane whose lease another worker has."""
+        while True:
+            await asyncio.sleep(self.lease_seconds / 3)
+            held = dict(self.running)
+            try:
+                leases = [job.lease for job in held.values()]
+                kept = await conversations.renew(self.context.database, leases, seconds=self.lease_seconds)
+            except AgentOpsError as failure:
+                self._trouble(failure)
+                continue
+            for task, job in held.items():
+                if job.lease.conversation_id not in kept:
+                    task.cancel()
+
+    async def heed_stop(self) -> None:
+        """Wake the claims to hear that it is over."""
+        await self.stop.wait()
+        self.wake.set()
+
+    async def drain(self) -> None:
+        """Let lanes end their current message."""
+        if self.running:
+            await asyncio.wait(self.running, timeout=DRAIN_SECONDS)
+
+    async def abandon(self) -> None:
+        """Break off what still runs; each lane lets go of its lease."""
+        tasks = list(self.running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _lane(self, job: Job) -> None:
+        """One conversation, from its lease to its release."""
+        due_in = None
+        try:
+            due_in = await self._work(job)
+        except LeaseLost:
+            return
+        except asyncio.CancelledError:
+            with suppress(AgentOpsError, TimeoutError):
+                await asyncio.wait_for(conversations.release(self.context.database, job.lease), RELEASE_SECONDS)
+            raise
+        except Exception as failure:  # noqa: BLE001 - one lane's failure is no other lane's
+            due_in = await self._failed(job, failure)
+        try:
+            if await conversations.release(self.context.database, job.lease, due_in=due_in):
+                self.wake.set()
+        except AgentOpsError as failure:
+            self._trouble(failure)
+
+    async def _work(self, job: Job) -> float | None:
+        if not job.messages:
+            return None
+        function = self.context.loader.get(job.slug)
+        if function is None or function.work is None:
+            self.context.events.bind(job.messages[0].correlation_id, job.slug).error(
+                "ai.worker.not_deployed", error=f"{job.slug} is not deployed here", hint=f"agentops deploy {job.slug}"
+            )
+            return NOT_DEPLOYED_SECONDS
+        await function.work(job, self.context.stack())
+        return None
+
+    async def _failed(self, job: Job, failure: Exception) -> float | None:
+        words = failure.message if isinstance(failure, AgentOpsError) else _where(failure)
+        try:
+            message = await inbox.fail(self.context.database, job, words)
+        except AgentOpsError as trouble:
+            self._trouble(trouble)
+            return None
+        if message is None:
+            return None
+        dead = message.attempts >= inbox.ATTEMPTS
+        pause = 0.0 if dead else self.wait(message.attempts)
+        self.context.events.bind(message.correlation_id, message.slug).error(
+            "ai.whatsapp.message.error",
+            error=words,
+            hint=getattr(failure, "hint", None),
+            attempt=message.attempts,
+            state="dead" if dead else "queued",
+            retry_in_ms=None if dead else round(pause * 1000),
+        )
+        return pause
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.running.pop(task, None)
+        self.wake.set()
+
+    def _trouble(self, failure: AgentOpsError) -> None:
+        if not self.failing:
+            self.failing = True
+            self.context.events.error("ai.worker.error", error=failure.message, hint=failure.hint)
+
+
+def _where(defect: Exception) -> str:
+    """A defect's type and place; its words are left out, they may quote a customer."""
+    frames = traceback.extract_tb(defect.__traceback__)[-2:]
+    return " < ".join(
+        [type(defect).__name__, *(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))]
+    )

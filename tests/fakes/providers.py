@@ -1,0 +1,161 @@
+"""OpenAI and Graph on a loopback socket, scripted: what they were asked is kept, what they answer is the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from agentops.sandbox import model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.requests import Request
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Providers:
+    """Both providers. `think` answers a Responses request: with its body, a status, or only when `hold` is set."""
+
+    think: Callable[[dict[str, Any]], dict[str, Any] | int] = field(default=lambda body: model.answer(body))
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    asked_headers: list[dict[str, str]] = field(default_factory=list)
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    sent_headers: list[dict[str, str]] = field(default_factory=list)
+    marks: list[dict[str, Any]] = field(default_factory=list)
+    # Statuses with which Graph answers the next sends; an int ≥ 400, or 0 for an answer that never comes.
+    refusals: list[int] = field(default_factory=list)
+    hold: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self.hold.set()
+
+    @property
+    def texts(self) -> list[str]:
+        """The replies as the customers see them, in order."""
+        return [each["text"]["body"] for each in self.sent]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the stack's process is told."""
+        return {"OPENAI_BASE_URL": f"{self.url}/v1", "WHATSAPP_API_URL": f"{self.url}/graph"}
+
+    def app(self) -> Starlette:
+        """Both on one port."""
+        return Starlette(
+            routes=[
+                Route("/v1/responses", self._respond, methods=["POST"]),
+                Route("/graph/{number}/messages", self._graph, methods=["POST"]),
+            ]
+        )
+
+    async def _respond(self, request: Request) -> Response:
+        body = await request.json()
+        self.asked.append(body)
+        self.asked_headers.append(dict(request.headers))
+        while not self.hold.is_set():
+            await asyncio.sleep(0.01)
+        answer = self.think(body)
+        if isinstance(answer, int):
+            return JSONResponse({"error": {"message": "scripted", "type": "server_error", "code": None}}, answer)
+        return JSONResponse(answer)
+
+    async def _graph(self, request: Request) -> Response:
+        body = await request.json()
+        if body.get("status") == "read":
+            self.marks.append(body)
+            return JSONResponse({"success": True})
+        refusal = self.refusals.pop(0) if self.refusals else None
+        if refusal == 0:
+            self.sent.append(body)
+            await asyncio.sleep(30)
+        if refusal:
+            error = {"message": "scripted", "type": "OAuthException", "code": refusal, "fbtrace_id": "A"}
+            return JSONResponse({"error": error}, 400)
+        self.sent.append(body)
+        self.sent_headers.append(dict(request.headers))
+        contacts = [{"input": body["to"], "wa_id": body["to"][1:]}]
+        messages = [{"id": f"wamid.sent{next(_numbers)}"}]
+        return JSONResponse({"messaging_product": "whatsapp", "contacts": contacts, "messages": messages})
+
+
+def say(words: str) -> dict[str, Any]:
+    """A model's answer in words."""
+    content = [{"type": "output_text", "text": words, "annotations": []}]
+    item = {"type": "message", "id": f"msg_{next(_numbers)}", "role": "assistant", "status": "completed"}
+    return _answer([{**item, "content": content}])
+
+
+def call(*calls: tuple[str, str]) -> dict[str, Any]:
+    """A model's answer that calls tools: name and arguments (JSON text) of each."""
+    number = next(_numbers)
+    return _answer(
+        [
+            {
+                "type": "function_call",
+                "id": f"fc_{number}_{place}",
+                "call_id": f"call_{number}_{place}",
+                "name": name,
+                "arguments": arguments,
+                "status": "completed",
+            }
+            for place, (name, arguments) in enumerate(calls)
+        ]
+    )
+
+
+def last(body: dict[str, Any]) -> str:
+    """What the model was asked last: the customer's words, or a tool's output."""
+    item = body["input"][-1]
+    return str(item.get("output") or item.get("content"))
+
+
+@contextmanager
+def serving(providers: Providers) -> Iterator[Providers]:
+    """The providers on a port of their own, until the block ends."""
+    config = uvicorn.Config(providers.app(), port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        threading.Event().wait(0.005)
+    providers.url = "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+    try:
+        yield providers
+    finally:
+        providers.hold.set()
+        server.should_exit = True
+        thread.join(5)
+
+
+def _answer(output: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": f"resp_{next(_numbers)}",
+        "object": "response",
+        "created_at": 0,
+        "status": "completed",
+        "model": "gpt-6-luna",
+        "output": output,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 100,
+            "input_tokens_details": {"cached_tokens": 40},
+            "output_tokens": 10,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 110,
+        },
+    }

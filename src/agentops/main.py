@@ -38,11 +38,11 @@ class Options:
 def main() -> None:
     """Run one command line and exit."""
     argv = sys.argv[1:]
-    if argv == ["--version"]:
+    if "--version" in argv and {*argv} <= {"--version", *_SWITCHES}:
         # The most frequent probe of all needs no parser.
         from agentops import __version__
 
-        sys.stdout.write(f"agentops {__version__}\n")
+        sys.stdout.write(f'{{"version": "{__version__}"}}\n' if "--json" in argv else f"agentops {__version__}\n")
         return
     # A command lives for a moment: collecting cycles while modules load costs a tenth of it.
     gc.set_threshold(100_000, 20, 20)
@@ -125,8 +125,7 @@ def parse(argv: Sequence[str]) -> Call | int:
         shown.show()
         return Kind.USAGE.exit_code
     except click.exceptions.UsageError as wrong:
-        path = wrong.ctx.command_path if wrong.ctx else "agentops"
-        raise UsageError(wrong.format_message().rstrip("."), f"{path} --help") from wrong
+        raise UsageError(wrong.format_message().rstrip("."), f"{_path(argv)} --help") from wrong
     except typer.Exit as done:
         return int(done.exit_code)
     except click.exceptions.ClickException as wrong:
@@ -134,22 +133,33 @@ def parse(argv: Sequence[str]) -> Call | int:
     return result if isinstance(result, Call) else int(result or 0)
 
 
+def _path(argv: Sequence[str]) -> str:
+    """The command that a line means, as far as it can be told: `agentops logs show`."""
+    from agentops.commands import command, nouns
+
+    words = [word for word in argv[:2] if not word.startswith("-")]
+    if not words or words[0] not in nouns():
+        return "agentops"
+    verbs = getattr(command(words[0]), "commands", {})
+    return " ".join(["agentops", *words[: 2 if words[-1] in verbs else 1]])
+
+
 def tree() -> Typer:
     """The whole command tree, its commands still unread."""
     import typer
 
-    from agentops.commands import LazyGroup
+    from agentops.commands import CONTEXT, LazyGroup
 
     app = typer.Typer(
         name="agentops",
         cls=LazyGroup,
         help="Operate an AI agent stack: deploy, secrets, flags, logs, health, incidents.",
-        epilog="Anywhere on the line: --target local|sandbox|postgresql://…|supabase://<ref>, --json, --debug. "
-        "agentops COMMAND --help says more.",
+        epilog="Anywhere on the line: --target local|sandbox|postgresql://…|supabase://<ref>, --json, --debug, "
+        "--version. agentops COMMAND --help says more.",
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=CONTEXT,
     )
 
     @app.callback()
@@ -200,7 +210,7 @@ async def _perform(call: Call, options: Options, process: Any) -> int:  # noqa: 
     session = Session(process, render.note, dispatch)
     loop.add_signal_handler(signal.SIGTERM, end)
     try:
-        _remarks(session)
+        _remarks(session, call)
         return await _finish(call, session, options)
     except asyncio.CancelledError:
         if terminated:
@@ -223,17 +233,20 @@ async def _finish(call: Call, session: Session, options: Options) -> int:
         return Kind.DONE.exit_code
     value = await outcome
     answer = value if isinstance(value, Answer) else Answer(value)
-    render.result(answer.value, as_json=options.json, target=session.process.label)
+    # A plain list is something looked at; a command that changes things answers with an Answer.
+    changes = isinstance(value, Answer)
+    render.result(answer.value, as_json=options.json, target=session.process.label, summary=changes)
     if answer.note:
         render.note(answer.note)
     return leave(answer.failure, options) if answer.failure else answer.kind.exit_code
 
 
-def _remarks(session: Session) -> None:
+def _remarks(session: Session, call: Call) -> None:
     """One line each about environment variables that look as if they should count, and do not."""
     from agentops.settings import ignored_names
 
-    if os.environ.get("DATABASE_URL") and not session.process.target.startswith("postgres"):
+    taken = call.verb.__name__ == "serve" and session.process.origin == "default"  # a container's way to name it
+    if os.environ.get("DATABASE_URL") and not taken and not session.process.target.startswith("postgres"):
         session.note('note: DATABASE_URL is set and not used; to operate that database: --target "$DATABASE_URL"')
     names = ignored_names()
     if names:

@@ -1,8 +1,10 @@
 """Draws results: tables and sentences for people, tab-separated text for pipes, JSON for programs. Only this prints.
 
 value ── --json ──────────────→ JSON document (dataclass), array (list), JSON Lines (stream)
-      ── stdout is a terminal → table, or what the value's own `text()` says
+      ── stdout is a terminal → table (a card per row where it is too narrow), or what the value's own `text()` says
       ── stdout is a pipe ────→ tab-separated rows; streams as JSON Lines
+
+A table never cuts a value: sentences wrap, a hint stands below its row, and what still does not fit becomes cards.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import sys
+import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +23,33 @@ if TYPE_CHECKING:
 
     from agentops.errors import AgentOpsError
 
+# Columns of sentences: they may wrap, down to this width.
+_SENTENCES = frozenset({"finding", "reason", "detail", "why", "title", "what", "error"})
+_NARROWEST = 30
+_GAP = "  "
+_RED, _BOLD_RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "1;31", "32", "33", "1", "2"
+_COLOURS = {
+    "ok": _GREEN,
+    "active": _GREEN,
+    "done": _GREEN,
+    "failed": _BOLD_RED,
+    "restored": _BOLD_RED,
+    "degraded": _YELLOW,
+    "warning": _YELLOW,
+    "error": _RED,
+}
 
-def result(value: object, *, as_json: bool, target: str) -> None:
-    """Print one result on stdout; for lists of changes also a summary that names the target, on stderr."""
+
+def result(value: object, *, as_json: bool, target: str, summary: bool = False) -> None:
+    """Print one result on stdout; with `summary` also what changed and on which target, on stderr."""
     if as_json:
         _out(json.dumps(plain(value), ensure_ascii=False, indent=2))
     elif isinstance(value, str):
         _out(value.removesuffix("\n"))
     elif isinstance(value, list):
-        _rows(value)
-        _summary(value, target)
+        _rows(value, hidden=() if summary else ("changed",))
+        if summary:
+            _summary(value, target)
     elif value is not None:
         _single(value)
 
@@ -54,10 +75,10 @@ def error(failure: AgentOpsError, *, as_json: bool) -> None:
         content = {"error": failure.kind.label, "message": failure.message, "hint": failure.hint}
         note(json.dumps(content, ensure_ascii=False))
         return
-    bold, dim, off = ("\x1b[1;31m", "\x1b[2m", "\x1b[0m") if _coloured(sys.stderr) else ("", "", "")
-    note(f"{bold}agentops: {failure.message}{off}")
+    colour = _coloured(sys.stderr)
+    note(_paint(f"agentops: {failure.message}", _BOLD_RED if colour else ""))
     if failure.hint:
-        note(f"{dim}  → {failure.hint}{off}")
+        note(_paint(f"  → {failure.hint}", _DIM if colour else ""))
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any of its six kinds
@@ -96,29 +117,84 @@ def _single(value: object) -> None:
         _out(f"{key:<{width}}  {cell(entry)}" if sys.stdout.isatty() else f"{key}\t{cell(entry)}")
 
 
-def _rows(values: Sequence[object]) -> None:
+def _rows(values: Sequence[object], hidden: Sequence[str]) -> None:
     if not values:
         if sys.stdout.isatty():
             note("nothing to show")
         return
     dicts = [_row(value) for value in values]
-    names = [name for name in dicts[0] if any(entry.get(name) not in (None, "") for entry in dicts)]
     if not sys.stdout.isatty():
         for entry in dicts:
-            _out("\t".join(cell(entry.get(name)) for name in dicts[0]))
+            _out("\t".join(_one_line(cell(entry.get(name))) for name in dicts[0]))
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    shown = [
+        name
+        for name in dicts[0]
+        if name not in hidden and any(entry.get(name) not in (None, "", [], ()) for entry in dicts)
+    ]
+    texts = [{name: cell(entry.get(name), short=True) for name in shown} for entry in dicts]
+    for line in _table(shown, texts, shutil.get_terminal_size().columns):
+        _out(line)
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in names:
-        long = name in {"finding", "hint", "reason", "detail", "why"}
-        table.add_column(name.replace("_", " "), overflow="fold", ratio=None, no_wrap=not long and name != "event")
-    for entry in dicts:
-        table.add_row(*(Text(cell(entry.get(name), short=True), style=_style(name, entry.get(name))) for name in names))
-    Console(highlight=False).print(table)
+
+def _table(names: list[str], rows: list[dict[str, str]], width: int) -> list[str]:
+    """The lines of a table at most `width` wide; cards where that cannot be done without cutting."""
+    from rich.cells import cell_len
+
+    columns = [name for name in names if name != "hint"]
+    widths = {name: max(cell_len(name), *(cell_len(row[name]) for row in rows)) for name in columns}
+    spare = width - sum(widths.values()) - len(_GAP) * (len(columns) - 1)
+    for name in columns:
+        if name in _SENTENCES and spare < 0:
+            narrowed = max(min(widths[name], _NARROWEST), widths[name] + spare)
+            spare += widths[name] - narrowed
+            widths[name] = narrowed
+    if spare < 0:
+        return _cards(names, rows, width)
+    colour = _coloured(sys.stdout)
+    heading = _GAP.join(_pad(name.replace("_", " "), widths[name]) for name in columns).rstrip()
+    lines = [_paint(heading, _BOLD if colour else "")]
+    for row in rows:
+        cells = {name: textwrap.wrap(row[name], widths[name]) or [""] for name in columns}
+        for number in range(max(map(len, cells.values()))):
+            parts = [
+                _paint(_pad(cells[name][number] if number < len(cells[name]) else "", widths[name]), style)
+                for name in columns
+                for style in [_style(name, row[name]) if colour else ""]
+            ]
+            lines.append(_GAP.join(parts).rstrip())
+        if row.get("hint", "–") != "–":
+            lines.append(_paint(f"  → {row['hint']}", _DIM if colour else ""))
+    return lines
+
+
+def _cards(names: list[str], rows: list[dict[str, str]], width: int) -> list[str]:
+    """Each row as a block: its first value, then a line for every other one."""
+    colour = _coloured(sys.stdout)
+    label = max(len(name) for name in names) + 4
+    lines = []
+    for row in rows:
+        lines.append(_paint(row[names[0]], _BOLD if colour else ""))
+        for name in names[1:]:
+            wrapped = textwrap.wrap(row[name], max(width - label, _NARROWEST), break_long_words=False) or [""]
+            for number, text in enumerate(wrapped):
+                heading = name.replace("_", " ") if number == 0 else ""
+                lines.append(f"  {heading:<{label - 2}}{_paint(text, _style(name, row[name]) if colour else '')}")
+    return lines
+
+
+def _pad(text: str, width: int) -> str:
+    from rich.cells import cell_len
+
+    return text + " " * (width - cell_len(text))
+
+
+def _paint(text: str, style: str) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if style else text
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\t", " ").replace("\n", " ")
 
 
 def _row(value: object) -> dict[str, Any]:
@@ -130,12 +206,12 @@ def _row(value: object) -> dict[str, Any]:
 
 def cell(value: object, *, short: bool = False) -> str:
     """A value as one cell of text: unknown is empty, yes and no in words, times local and to the second."""
-    if value is None:
-        return "" if not short else "–"
+    if value is None or value in ("", [], ()):
+        return "–" if short else ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S") if short else str(plain(value))
+        return _clock(value) if short else str(plain(value))
     if isinstance(value, (list, tuple, dict)):
         content = plain(value)
         if isinstance(content, list) and all(isinstance(entry, str) for entry in content):
@@ -145,12 +221,18 @@ def cell(value: object, *, short: bool = False) -> str:
     return text[:12] if short and len(text) == 64 and text.isalnum() else text  # noqa: PLR2004 - a SHA-256 digest
 
 
-def _style(name: str, value: object) -> str:
-    words = {"ok": "green", "active": "green", "failed": "bold red", "restored": "bold red", "degraded": "yellow"}
-    if isinstance(value, str) and name in {"status", "level"}:
-        return words.get(value, "red" if value == "error" else "")
-    if name in {"enabled", "changed"} and value is True:
-        return "green" if name == "enabled" else "yellow"
+def _clock(value: datetime) -> str:
+    """A time for eyes, local: today's without its date."""
+    local, today = value.astimezone(), datetime.now(UTC).astimezone().date()
+    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M")
+
+
+def _style(name: str, text: str) -> str:
+    """The colour of a cell: of a state, and of a yes where it matters."""
+    if name in {"status", "level"}:
+        return _COLOURS.get(text, "")
+    if text == "yes":
+        return {"enabled": _GREEN, "changed": _YELLOW}.get(name, "")
     return ""
 
 
@@ -161,10 +243,10 @@ def _summary(values: Sequence[object], target: str) -> None:
 
 
 def _styled(text: str) -> None:
-    """Print text of our own; on a terminal a first word of a level is coloured."""
+    """Print text of our own; on a terminal the first word of a level is coloured."""
     if _coloured(sys.stdout):
-        for level, code in (("ERROR", "31"), ("WARNING", "33")):
-            text = text.replace(f" {level} ", f" \x1b[{code}m{level}\x1b[0m ", 1)
+        for level, style in (("ERROR", _RED), ("WARNING", _YELLOW)):
+            text = text.replace(f" {level} ", f" {_paint(level, style)} ", 1)
     _out(text)
 
 

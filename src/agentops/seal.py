@@ -34,7 +34,11 @@ def new_key() -> tuple[str, str]:
 
 
 def private_key(home: Path, environment: Mapping[str, str] | None = None) -> str | None:
-    """The stack's private key where this machine has it: `AGENTOPS_STACK_KEY`, else the file `stack.key` in `home`."""
+    """The stack's private key where this machine has it: `AGENTOPS_STACK_KEY`, else the file `stack.key` in `home`.
+
+    Raises:
+        UsageError: the file is there and cannot be read.
+    """
     given = (os.environ if environment is None else environment).get("AGENTOPS_STACK_KEY", "").strip()
     if given:
         return given

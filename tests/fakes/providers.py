@@ -26,7 +26,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Providers:
-    """Both providers. `think` answers a Responses request: with its body, a status, or only when `hold` is set."""
+    """Both providers. `think` answers a Responses request, with a body or a status, as soon as `hold` is set."""
 
     think: Callable[[dict[str, Any]], dict[str, Any] | int] = field(default=lambda body: model.answer(body))
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Providers:
     sent: list[dict[str, Any]] = field(default_factory=list)
     sent_headers: list[dict[str, str]] = field(default_factory=list)
     marks: list[dict[str, Any]] = field(default_factory=list)
-    # Statuses with which Graph answers the next sends; an int ≥ 400, or 0 for an answer that never comes.
+    # Meta's error codes with which Graph refuses the next sends.
     refusals: list[int] = field(default_factory=list)
     hold: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -78,9 +78,6 @@ class Providers:
             self.marks.append(body)
             return JSONResponse({"success": True})
         refusal = self.refusals.pop(0) if self.refusals else None
-        if refusal == 0:
-            self.sent.append(body)
-            await asyncio.sleep(30)
         if refusal:
             error = {"message": "scripted", "type": "OAuthException", "code": refusal, "fbtrace_id": "A"}
             return JSONResponse({"error": error}, 400)

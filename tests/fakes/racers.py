@@ -22,8 +22,7 @@ PHONE = "+250788000001"
 
 
 async def race(url: str, callers: int, vouchers: list[str]) -> Counter[int]:
-    async with open_stack(url, size=16, set_flags=False) as stack:
-
+    async with open_stack(url, set_flags=False) as stack:
         attempts = iter([voucher for voucher in vouchers for _ in range(ATTEMPTS)])
 
         async def caller() -> list[int]:

@@ -47,6 +47,11 @@ class Recorded:
         return "\n".join(event.line() for event in self.events)
 
 
+def bare_stack(flags: Mapping[str, bool] = ALL_ON, secrets: Mapping[str, str] | None = None) -> Stack:
+    """A stack without a database: for what must be decided before one is asked."""
+    return _stack(cast("Database", None), None, flags, secrets)
+
+
 @asynccontextmanager
 async def open_stack(
     database_url: str,
@@ -62,15 +67,19 @@ async def open_stack(
     try:
         for name, enabled in flags.items() if set_flags else ():
             await set_flag(database, name, enabled=enabled)
-        yield Stack(
-            database=database,
-            clients=cast("Clients", clients),
-            events=Events(Recorded(), echo=None),
-            flags=MappingProxyType(dict(flags)),
-            secrets=MappingProxyType({"SUPABASE_SERVICE_ROLE_KEY": SERVICE_KEY, **(secrets or {})}),
-        )
+        yield _stack(database, clients, flags, secrets)
     finally:
         await database.close()
+
+
+def _stack(database: Database, clients: object, flags: Mapping[str, bool], secrets: Mapping[str, str] | None) -> Stack:
+    return Stack(
+        database=database,
+        clients=cast("Clients", clients),
+        events=Events(Recorded(), echo=None),
+        flags=MappingProxyType(dict(flags)),
+        secrets=MappingProxyType({"SUPABASE_SERVICE_ROLE_KEY": SERVICE_KEY, **(secrets or {})}),
+    )
 
 
 async def set_flag(database: Database, name: str, *, enabled: bool) -> None:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from agentops.errors import UsageError
 from agentops.session import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDER = Path(__file__).parent
+# Help uses a wide terminal, up to where lines stay readable.
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
 def nouns() -> dict[str, str]:
@@ -45,10 +48,24 @@ class LazyGroup(TyperGroup):
         """The command of that name, its module imported; None where there is none."""
         return command(cmd_name) if cmd_name in nouns() else None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - click's own signature
+        """The command that the first word names; an unknown one gets a suggestion."""
+        if not ctx.resilient_parsing:
+            _refuse_unknown(args[0], "command", list(nouns()), "agentops --help")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - click's own signature
         """The list of commands for `--help`, without importing one."""
         with formatter.section("Commands"):
             formatter.write_dl(list(nouns().items()))
+
+
+class VerbCommand(TyperCommand):
+    """A verb. Its usage line writes arguments as their help does: SLUG…, not {SLUG…}."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - click's own signature
+        """Options and arguments in the order of the line."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
 class NounGroup(TyperGroup):
@@ -60,6 +77,8 @@ class NounGroup(TyperGroup):
         """A first word that names no verb belongs to the noun's own verb, where it has one."""
         if self.own and args and self.get_command(ctx, args[0]) is None:
             return self.own, self.commands[self.own], args
+        if not ctx.resilient_parsing:
+            _refuse_unknown(args[0], f"verb of {self.name}", list(self.commands), f"agentops {self.name} --help")
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's own signature
@@ -67,6 +86,39 @@ class NounGroup(TyperGroup):
         if self.own and args and args[0].startswith("-") and args[0] not in {"--help", "-h"}:
             args = [self.own, *args]
         return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - click's own signature
+        """The verbs in the order of the file; the noun's own one goes by the noun's name."""
+        return [name for name in self.commands if name != self.own]
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - click's own signature
+        """What may follow the noun: its own verb's arguments, or another verb."""
+        if self.own is None:
+            return ["VERB …"]
+        return [*self.commands[self.own].collect_usage_pieces(ctx), "| VERB …"]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - click's own signature
+        """The own verb's arguments and options, then the verbs."""
+        if self.own is None:
+            super().format_options(ctx, formatter)
+        else:
+            self.commands[self.own].format_options(ctx, formatter)
+            self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - click's own signature
+        """Every verb with the first line of its docstring, whole."""
+        rows = [(name, (self.commands[name].help or "").partition("\n")[0]) for name in self.list_commands(ctx)]
+        with formatter.section("Verbs"):
+            formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:  # noqa: ANN401 - click's own signature
+        """Verbs, and what the own verb takes."""
+        found = list(super().shell_complete(ctx, incomplete))
+        if self.own:
+            for parameter in self.commands[self.own].params:
+                if parameter.param_type_name == "argument":
+                    found += parameter.shell_complete(ctx, incomplete)
+        return found
 
 
 def command(noun: str) -> Any:  # noqa: ANN401 - a click command, which Typer does not export
@@ -78,14 +130,24 @@ def command(noun: str) -> Any:  # noqa: ANN401 - a click command, which Typer do
     own = next((verb for verb in verbs if verb.__name__.rstrip("_") == name), None)
     if own is not None and len(verbs) == 1:
         app = _app(noun)
-        app.command(noun, help=summary)(_parsed(own))
+        app.command(noun, cls=VerbCommand, help=summary)(_parsed(own))
         return typer.main.get_command(app)
     group = type("Noun", (NounGroup,), {"own": _verb_name(own) if own else None})
     app = _app(noun, cls=group, help=summary, no_args_is_help=True)
     app.callback()(lambda: None)
     for verb in verbs:
-        app.command(_verb_name(verb), hidden=False)(_parsed(verb))
+        app.command(_verb_name(verb), cls=VerbCommand)(_parsed(verb))
     return typer.main.get_command(app)
+
+
+def _refuse_unknown(word: str, kind: str, known: list[str], help_line: str) -> None:
+    if word in known or word.startswith("-"):
+        return
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=2)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(f"there is no {kind} {word!r}", f"{meant}{help_line}")
 
 
 def _app(noun: str, **settings: Any) -> typer.Typer:  # noqa: ANN401 - Typer's own settings
@@ -94,7 +156,7 @@ def _app(noun: str, **settings: Any) -> typer.Typer:  # noqa: ANN401 - Typer's o
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=CONTEXT,
         **settings,
     )
 

@@ -21,8 +21,7 @@ from agentops.session import Answer, Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agentops.platforms import Platform
-    from agentops.platforms.bundle import Bundle
+    from agentops.platforms import Bundle, Platform
 
 Slug = Annotated[str, typer.Argument(metavar="SLUG", autocompletion=known_slugs)]
 Slugs = Annotated[list[str], typer.Argument(metavar="SLUG…", autocompletion=known_slugs)]

@@ -178,7 +178,7 @@ async def _detached(session: Session, port: int, processes: int) -> Up:
 
 
 def _start(process: Process, log: Path, port: int, processes: int) -> subprocess.Popen[bytes]:
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    hold.make_folder(log.parent)
     argv = [sys.executable, "-m", "agentops", "up", "--json", "--port", str(port), "--processes", str(processes)]
     # Through the environment: an address may hold a password, and command lines are public.
     environment = {**os.environ, "AGENTOPS_TARGET": process.target, "AGENTOPS_HOME": str(process.home)}

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-
-    from agentops.platforms.bundle import Bundle
 
 Row = dict[str, Any]
 DeployStatus = Literal["active", "unchanged", "stored", "failed", "restored", "would_change", "absent", "deleted"]
@@ -73,6 +72,30 @@ class Function:
     origin: str
     deployed_by: str
     deployed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Source files by relative path; `entrypoint` holds `handle`; `origin` says where they come from."""
+
+    slug: str
+    files: Mapping[str, str]
+    entrypoint: str
+    origin: str
+    sha256: str
+
+    @property
+    def packaged(self) -> bool:
+        """Whether it ships with this program, rather than lying in a project folder."""
+        return self.origin.startswith("agentops ")
+
+    @property
+    def folder(self) -> str:
+        """The folder that its files' paths are relative to, for eyes."""
+        if self.packaged:
+            return "agentops/functions"
+        single = len(self.files) == 1 and self.origin.endswith(".py")
+        return str(Path(self.origin).parent) if single else self.origin
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentops import __version__
 from agentops.errors import NotFound, UsageError
+from agentops.platforms import Bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,30 +21,6 @@ if TYPE_CHECKING:
 PACKAGED = Path(__file__).parent.parent / "functions"
 MAXIMUM_BYTES = 5_000_000
 _SLUG = re.compile(r"[a-z][a-z0-9-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Source files by relative path; `entrypoint` holds `handle`; `origin` says where they come from."""
-
-    slug: str
-    files: Mapping[str, str]
-    entrypoint: str
-    origin: str
-    sha256: str
-
-    @property
-    def packaged(self) -> bool:
-        """Whether it ships with this program, rather than lying in a project folder."""
-        return self.origin.startswith("agentops ")
-
-    @property
-    def folder(self) -> str:
-        """The folder that its files' paths are relative to, for eyes."""
-        if self.packaged:
-            return "agentops/functions"
-        single = len(self.files) == 1 and self.origin.endswith(".py")
-        return str(Path(self.origin).parent) if single else self.origin
 
 
 def packaged_slugs() -> list[str]:

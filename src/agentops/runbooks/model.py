@@ -82,7 +82,7 @@ class Runbook:
         missing = [known[name] for name, value in values.items() if value is None]
         if missing:
             first = missing[0]
-            hint = f"--set {first.name}={first.example or 'VALUE'}   ({first.description})"
+            hint = f"--set {shlex.quote(first.name + '=' + (first.example or 'VALUE'))}   ({first.description})"
             raise UsageError(
                 f"runbook {self.name} needs a value for: {', '.join(entry.name for entry in missing)}", hint
             )

@@ -24,7 +24,7 @@ from agentops.stack import Deployed, Stack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agentops.platforms.bundle import Bundle
+    from agentops.platforms import Bundle
     from agentops.web import Request, Response
 
 CHECK_SECONDS = 20

@@ -60,7 +60,7 @@ def path(process: Process) -> Path:
 
 def take(file: Path) -> Hold | None:
     """Become the one; None where another is."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(file.parent)
     descriptor = locks.open_lock(file)
     if not locks.lock_until(descriptor, locks.EXCLUSIVE, time.monotonic() + _TAKE_SECONDS):
         os.close(descriptor)
@@ -68,6 +68,12 @@ def take(file: Path) -> Hold | None:
     hold = Hold(descriptor)
     hold.say(None, ready=False)
     return hold
+
+
+def make_folder(folder: Path) -> None:
+    """Make a target's folder and the state folder it stands in, for this user only. What exists keeps its mode."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def read(file: Path) -> Held | None:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agentops import embedded
@@ -129,7 +129,7 @@ class Launch:
             environment = peers.environment(port)
             children.append(peers.child(port))
         children += [server_child("web", order, self._socket, environment)] * self._wanted.web
-        children += [server_child("worker", order, None, environment)] * self._wanted.workers
+        children += [server_child("worker", replace(order, url=None), None, environment)] * self._wanted.workers
         return children
 
 

@@ -79,11 +79,14 @@ class LogWriter:
         await self._disconnect()
 
     async def _run(self) -> None:
-        while not self._closing:
+        while True:
             await self._filled.wait()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._plenty.wait(), FLUSH_SECONDS)
-            if not await self._flush() and not self._closing:
+            stored = await self._flush()
+            if self._closing:
+                return
+            if not stored:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _flush(self) -> bool:

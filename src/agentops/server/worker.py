@@ -170,7 +170,7 @@ class _Worker:
             due_in = await self._failed(job, failure)
         try:
             if await conversations.release(self.context.database, job.lease, due_in=due_in):
-                self.wake.set()
+                asyncio.get_running_loop().call_later(due_in or 0.0, self.wake.set)
         except AgentOpsError as failure:
             self._trouble(failure)
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from agentops.errors import Unavailable
 from agentops.platforms.local.connection import run, translated
@@ -129,5 +129,5 @@ class Database:
         try:
             async with self._pool.connection() as connection:
                 yield connection
-        except PoolTimeout:
+        except (PoolTimeout, PoolClosed):  # closed: a request that outlived the server's shutdown
             raise Unavailable("PostgreSQL does not answer, or all connections are busy", "agentops health") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from agentops.events import Events
-from agentops.platforms.bundle import Bundle
+from agentops.platforms import Bundle
 from agentops.platforms.local import LocalPlatform
 from agentops.secret_values import digest
 from agentops.server.loader import Loader, active_rows

@@ -179,6 +179,18 @@ def test_a_rollback_is_confirmed_like_a_deploy(database_url: str) -> None:
     asyncio.run(scenario())
 
 
+def test_a_rollback_passes_over_a_version_that_servers_refused(database_url: str) -> None:
+    async def scenario() -> None:
+        async with opened(database_url) as platform, serving(database_url):
+            for source in (GOOD, BROKEN, GOOD + "# three"):
+                await platform.deploy([bundle("ai-one", source)], force=False, check=False)
+            assert (await platform.rollback("ai-one", None, check=False)).version == 1
+            refused = await platform.rollback("ai-one", 2, check=False)
+            assert (refused.status, refused.version) == ("restored", 1)
+
+    asyncio.run(scenario())
+
+
 def test_a_rollback_of_what_changed_meanwhile_is_a_conflict(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with opened(database_url) as platform:

@@ -62,7 +62,7 @@ def test_two_writers_of_one_secret_never_mix(database_url: str, stack_keys: Stac
 
     async def scenario() -> None:
         async with opened(database_url) as one, opened(database_url) as two:
-            outcomes = []
+            outcomes: list[bool] = []
             for number in range(20):
                 outcomes += await asyncio.gather(write(one, f"one {number}"), write(two, f"two {number}"))
                 found = await secrets.values(one, stack_keys.private)
@@ -133,7 +133,7 @@ def test_without_a_stack_key_nothing_can_be_sealed(database_url: str) -> None:
         ({"FEATURE_AGENT_CHAT": "maybe"}, "neither on nor off"),
         ({"A": "x" * 24_577}, "24,577 bytes"),
         ({"A": "\ud800"}, "no UTF-8"),
-        ({f"A{number}": "x" for number in range(101)}, "101 secrets at once"),
+        ({f"A{number}": "x" for number in range(100)}, "101 secrets at once"),
     ],
 )
 def test_what_cannot_be_a_secret_is_refused_whole(database_url: str, values: dict[str, str | None], words: str) -> None:

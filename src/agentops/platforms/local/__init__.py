@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from agentops.platforms import (
+        Bundle,
         Deployment,
         Flag,
         Function,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         SecretInfo,
         Server,
     )
-    from agentops.platforms.bundle import Bundle
 
 
 class LocalPlatform:

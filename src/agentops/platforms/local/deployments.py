@@ -18,8 +18,7 @@ from agentops.sql import statements
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agentops.platforms import Queries, Row, Server
-    from agentops.platforms.bundle import Bundle
+    from agentops.platforms import Bundle, Queries, Row, Server
 
 _SQL = statements(__file__)
 
@@ -81,14 +80,14 @@ async def deploy(
 
 
 async def rollback(queries: Queries, slug: str, version: int | None, *, actor: str, check: bool) -> Deployment:
-    """Make an older version active again; None is the newest one below the active one.
+    """Make an older version active again; None is the newest one before the active one that servers did not refuse.
 
     Raises:
         NotFound: there is no such version.
         Conflict: another version became active meanwhile.
     """
     versions = await history(queries, slug)
-    wanted = _wanted(slug, versions, version)
+    wanted = _named(slug, versions, version) if version is not None else await _before(queries, slug, versions)
     seen = next((entry.version for entry in versions if entry.status == "active"), None)
     if wanted.version == seen:
         return Deployment(slug, seen, changed=False, status="unchanged", sha256=wanted.sha256)
@@ -150,18 +149,21 @@ async def _lost(queries: Queries, bundle: Bundle, error: AgentOpsError) -> Deplo
     return Deployment(bundle.slug, live[0], changed=False, status="failed", sha256=live[1], finding=error.message)
 
 
-def _wanted(slug: str, versions: Sequence[Function], version: int | None) -> Function:
-    if version is not None:
-        found = next((entry for entry in versions if entry.version == version), None)
-        if found is None:
-            raise NotFound(f"{slug} has no version {version}", f"agentops deploy history {slug}")
-        return found
+def _named(slug: str, versions: Sequence[Function], version: int) -> Function:
+    found = next((entry for entry in versions if entry.version == version), None)
+    if found is None:
+        raise NotFound(f"{slug} has no version {version}", f"agentops deploy history {slug}")
+    return found
+
+
+async def _before(queries: Queries, slug: str, versions: Sequence[Function]) -> Function:
     active = next((entry.version for entry in versions if entry.status == "active"), None)
     if active is None:
         raise NotFound(f"{slug} is not deployed", f"agentops deploy {slug}, or name a version with --to")
-    found = next((entry for entry in versions if entry.version < active), None)
+    refused = {row["version"] for row in await queries.query(_SQL["refused"], {"slug": slug})}
+    found = next((entry for entry in versions if entry.version < active and entry.version not in refused), None)
     if found is None:
-        raise NotFound(f"{slug} has no version before {active}", f"agentops deploy history {slug}")
+        raise NotFound(f"{slug} has no version before {active} to go back to", f"agentops deploy history {slug}")
     return found
 
 

@@ -14,6 +14,11 @@ left join agentops.deployments d on d.slug = v.slug and d.version = v.version
 where v.slug = %(slug)s
 order by v.version desc;
 
+-- refused --
+-- Versions that servers refused when they were to become active.
+select distinct (detail ->> 'before')::int as version
+from agentops.audit where action = 'function.restore' and subject = %(slug)s;
+
 -- source --
 select v.files
 from agentops.deployments d
@@ -21,13 +26,20 @@ join agentops.versions v on v.slug = d.slug and v.version = d.version
 where d.slug = %(slug)s;
 
 -- store --
--- A new version, active at once. Two deployers of one function clash on the version's number: one of them hears it.
+-- A new version, active at once; nothing where the very same is active already. Two deployers of one function at the
+-- same time clash on the version's number: one of them hears it.
 with before as materialized (
-    select version, reload from agentops.deployments where slug = %(slug)s for update
+    select d.version, d.reload, v.sha256
+    from agentops.deployments d
+    left join agentops.versions v on v.slug = d.slug and v.version = d.version
+    where d.slug = %(slug)s
+    for update of d
 ), stored as (
     insert into agentops.versions (slug, version, sha256, entrypoint, files, origin, created_by)
     select %(slug)s, coalesce(max(version), 0) + 1, %(sha256)s, %(entrypoint)s, %(files)s::jsonb, %(origin)s, %(actor)s
     from agentops.versions where slug = %(slug)s
+    -- This also makes `before` be read before the row is written.
+    having not exists (select from before where sha256 = %(sha256)s)
     returning version, sha256
 ), switched as (
     insert into agentops.deployments as d (slug, version, deployed_by)

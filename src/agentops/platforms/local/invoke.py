@@ -42,10 +42,10 @@ async def call(stack: _Stack, slug: str, method: str, body: bytes, headers: Mapp
     if not sent.keys() & {"authorization", "apikey"}:
         sent["authorization"] = f"Bearer {await _service_key(stack)}"
     sent.setdefault("content-type", "application/json")
-    begun = time.perf_counter()
     try:
         # Straight to the server's own address: a proxy of the environment is for the outside.
         async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False) as client:
+            begun = time.perf_counter()
             answer = await client.request(method, f"{url}/functions/v1/{slug}", content=body, headers=sent)
     except httpx.ConnectError as error:
         raise Unavailable(f"the server at {url} does not answer: {error}", "agentops status") from error

@@ -1,0 +1,82 @@
+"""`agentops incident`: never asks to switch off, always to put back."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from agentops.incidents import kill_switch
+from tests.commands.line import typed
+
+
+@pytest.fixture(autouse=True)
+def _target(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+
+
+def test_the_kill_switch_answers_an_object_with_these_fields() -> None:
+    assert typed("flags", "enable", "chat", "vouchers").code == 0
+    assert typed("incident", "kill-switch", "--check").code == 3
+    killed = typed("incident", "kill-switch", "--reason", "leak", "--json")
+    assert killed.code == 0
+    assert list(killed.json) == [
+        "incident", "target", "features", "changed", "drained_seconds", "confirmed", "unconfirmed",
+    ]  # fmt: skip
+    assert killed.json["features"] == ["chat", "voice"]
+    again = typed("incident", "kill-switch", "--json").json
+    assert (again["incident"], again["changed"]) == (killed.json["incident"], False)
+    assert {flag["name"]: flag["enabled"] for flag in typed("flags", "list", "--json").json}["vouchers"]
+
+
+def test_features_are_named_or_all() -> None:
+    named = typed("incident", "kill-switch", "--features", "vouchers,FEATURE_AGENT_VOICE", "--json").json
+    assert named["features"] == ["vouchers", "voice"]
+    assert typed("incident", "kill-switch", "--all", "--json").json["features"] == [
+        "chat", "customer-lookup", "vouchers", "voice",
+    ]  # fmt: skip
+    refused = typed("incident", "kill-switch", "--features", "chatt")
+    assert refused.code == 2
+    assert "chat, voice, vouchers, customer-lookup" in refused.err
+
+
+def test_a_server_that_does_not_confirm_is_exit_9_and_named(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kill_switch, "CONFIRM_SECONDS", 0.1)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            b"insert into agentops.servers (id, host, pid, role) values (gen_random_uuid(), 'box', 4711, 'web')"
+        )
+    killed = typed("incident", "kill-switch", "--json")
+    assert killed.code == 9
+    assert killed.json["unconfirmed"] == ["box:4711 (alive, but still with older settings)"]
+    assert '"error": "timed_out"' in killed.err
+    assert "box:4711" in killed.err
+
+
+def test_it_works_on_a_schema_that_is_not_ours_yet(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(b"delete from agentops.migrations")
+    assert typed("flags", "list").code == 2
+    assert typed("incident", "kill-switch").code == 0
+
+
+def test_restore_asks_and_is_done_once() -> None:
+    assert typed("flags", "enable", "chat").code == 0
+    number = str(typed("incident", "kill-switch", "--json").json["incident"])
+    refused = typed("incident", "restore", number)
+    assert refused.code == 6
+    assert "put back chat on target" in refused.err
+    assert typed("incident", "restore", number, "--check").code == 3
+    restored = typed("incident", "restore", number, "--yes", "--json").json
+    assert (restored["restored"], restored["changed"]) == (["chat"], True)
+    assert typed("incident", "restore", number, "--json").json["changed"] is False
+    shown = typed("incident", "show", number, "--json").json
+    assert shown["status"] == "restored"
+    assert [entry["action"] for entry in shown["timeline"]][-1] == "incident.restore"
+    assert [entry["id"] for entry in typed("incident", "list", "--json").json] == [int(number)]
+
+
+def test_an_unknown_incident_is_not_found() -> None:
+    assert typed("incident", "show", "77").code == 5
+    assert typed("incident", "restore", "77", "--yes").code == 5

@@ -1,0 +1,144 @@
+"""`agentops invoke …` over a real socket: the key it sends, and what each answer means for the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.commands.line import typed
+from tests.platforms.local.serving import Server, bundle, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import StackKeys
+
+KEY = "service-key-4711"
+
+
+class Peer(BaseHTTPRequestHandler):
+    """Answers as a stack would, and remembers what was asked."""
+
+    asked: list[tuple[str, str, dict[str, str], bytes]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        type(self).asked.append((self.command, self.path, headers, body))
+        slug = self.path.rpartition("/")[2]
+        status = 200
+        answer: dict[str, object] = {"success": True}
+        if headers.get("authorization") != f"Bearer {KEY}":
+            status, answer = 401, {"success": False, "error": "unauthorized"}
+        elif b"missing" in body or slug == "nope":
+            status, answer = 404, {"success": False, "error": "Voucher not found"}
+        elif b"off" in body:
+            status, answer = 403, {"success": False, "error": "feature_disabled"}
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.send_header("x-correlation-id", headers.get("x-correlation-id", "made"))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST  # noqa: N815 - the name that http.server calls
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's own name
+        """Stay silent."""
+
+
+@pytest.fixture
+def peer(
+    database_url: str, stack_keys: StackKeys, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[tuple[str, str, dict[str, str], bytes]]]:
+    """A live web server of a stack with a service key and one function."""
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    monkeypatch.setenv("AGENTOPS_STACK_KEY", stack_keys.private)
+    Peer.asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Peer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    async def prepare() -> None:
+        async with opened(database_url) as platform:
+            await platform.set_secrets({"SUPABASE_SERVICE_ROLE_KEY": KEY}, check=False)
+            await platform.deploy([bundle("ai-one")], force=False, check=False)
+            await Server(platform, 1, f"http://127.0.0.1:{server.server_port}").look()
+
+    asyncio.run(prepare())
+    yield Peer.asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_body_is_posted_with_the_stacks_own_key(peer: list[Any]) -> None:
+    done = typed("invoke", "ai-one", "-d", '{"a": 1}', "--header", "x-correlation-id: abc-123", "--json")
+    assert done.code == 0, done.err
+    method, path, headers, body = peer[0]
+    assert (method, path, body) == ("POST", "/functions/v1/ai-one", b'{"a": 1}')
+    assert headers["content-type"] == "application/json"
+    answer = done.json
+    assert (answer["slug"], answer["status"], answer["correlation_id"]) == ("ai-one", 200, "abc-123")
+    assert answer["body"] == {"success": True}
+    assert KEY not in done.out + done.err
+
+
+def test_without_a_body_it_asks_for_the_functions_health(peer: list[Any]) -> None:
+    assert typed("invoke", "ai-one").code == 0
+    assert peer[0][0] == "GET"
+
+
+def test_a_file_can_be_the_body(peer: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "body.json"
+    file.write_text('{"b": 2}')
+    assert typed("invoke", "ai-one", "-d", f"@{file}").code == 0
+    assert peer[0][3] == b'{"b": 2}'
+
+
+@pytest.mark.parametrize("data", ["{'a': 1}", "{", "", "@nowhere.json"])
+def test_what_is_no_json_is_refused_before_anything_is_sent(peer: list[Any], data: str) -> None:
+    assert typed("invoke", "ai-one", "-d", data).code == 2
+    assert peer == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["ai-one", "-d", '"off"'], 1, "agentops flags list"),
+        (["ai-one", "-d", '"missing"'], 1, "agentops logs show ai-one --correlation made"),
+        (["nope", "-d", "{}"], 5, "deployed: ai-one"),
+        (["ai-one", "-d", "{}", "-H", "Authorization: Bearer other"], 4, "does not accept this key"),
+    ],
+)
+def test_a_refusal_has_its_exit_code_and_the_next_step(
+    peer: list[Any], arguments: list[str], code: int, words: str
+) -> None:
+    refused = typed("invoke", *arguments, "--json")
+    assert (refused.code, refused.json["body"]["success"]) == (code, False)
+    assert words in refused.err
+    assert len(peer) == 1
+
+
+def test_without_a_server_or_without_the_key_it_says_what_is_missing(
+    database_url: str, peer: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AGENTOPS_STACK_KEY")
+    keyless = typed("invoke", "ai-one")
+    assert (keyless.code, "AGENTOPS_STACK_KEY" in keyless.err) == (4, True)
+
+    async def stop() -> None:
+        async with opened(database_url) as platform:
+            await platform.query("delete from agentops.servers")
+
+    asyncio.run(stop())
+    alone = typed("invoke", "ai-one")
+    assert (alone.code, "agentops up" in alone.err) == (69, True)
+    assert peer == []

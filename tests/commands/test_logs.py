@@ -1,0 +1,108 @@
+"""`agentops logs`: what is printed, and what is written to files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.commands.line import typed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def logged(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A stack with three events of one function, the target of every command."""
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            b"""insert into agentops.logs (at, level, event, correlation_id, function, data)
+            select now() - make_interval(mins => 4 - i), 'info', 'ai.e' || i, 'abc-' || i, 'ai-create-voucher',
+                   jsonb_build_object('usage', i) from generate_series(1, 3) i"""
+        )
+    return database_url
+
+
+def test_shown_in_a_pipe_they_are_raw_json_lines_in_time_order(logged: str) -> None:
+    assert logged
+    shown = typed("logs", "show", "--limit", "2")
+    assert shown.code == 0
+    assert [json.loads(line)["event"] for line in shown.out.splitlines()] == ["ai.e2", "ai.e3"]
+    assert '"correlation_id": "abc-2"' in shown.out
+
+
+def test_filters_combine(logged: str) -> None:
+    assert logged
+    shown = typed("logs", "show", "ai-create-voucher", "--since", "1h", "--grep", '"usage": 2', "--event", "ai.*")
+    assert [json.loads(line)["event"] for line in shown.out.splitlines()] == ["ai.e2"]
+
+
+def test_an_unknown_function_is_noted_and_shows_nothing(logged: str) -> None:
+    assert logged
+    shown = typed("logs", "show", "ai-create-vouchers")
+    assert (shown.code, shown.out) == (0, "")
+    assert "no function is named ai-create-vouchers" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--level", "loud"], "no level is named 'loud'"), (["--since", "yesterday"], "'yesterday' is no time")],
+)
+def test_a_wrong_filter_is_refused(logged: str, words: list[str], message: str) -> None:
+    assert logged
+    shown = typed("logs", "show", *words)
+    assert shown.code == 2
+    assert message in shown.err
+
+
+def test_a_download_is_private_and_complete(logged: str, tmp_path: Path) -> None:
+    assert logged
+    file = tmp_path / "logs.txt"
+    done = typed("logs", "download", "ai-create-voucher", "-o", str(file), "--json")
+    assert done.json == {"slug": "ai-create-voucher", "file": str(file), "lines": 3, "bytes": file.stat().st_size}
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line)["usage"] for line in file.read_text(encoding="utf-8").splitlines()] == [1, 2, 3]
+    assert list(tmp_path.glob(".logs*")) == []
+
+
+def test_a_download_overwrites_only_by_force(logged: str, tmp_path: Path) -> None:
+    assert logged
+    file = tmp_path / "logs.txt"
+    file.write_text("mine")
+    refused = typed("logs", "download", "ai-create-voucher", "-o", str(file))
+    assert (refused.code, file.read_text()) == (7, "mine")
+    assert "--force" in refused.err
+    assert typed("logs", "download", "ai-create-voucher", "-o", str(file), "--force").code == 0
+    assert file.read_text() != "mine"
+
+
+def test_a_download_to_nowhere_says_so_before_it_reads(tmp_path: Path) -> None:
+    refused = typed("logs", "download", "ai-create-voucher", "-o", str(tmp_path / "none" / "logs.txt"))
+    assert refused.code == 2
+    assert "mkdir -p" in refused.err
+
+
+def test_a_tail_prints_what_is_there_then_what_comes_until_ctrl_c(logged: str) -> None:
+    environment = {**os.environ, "AGENTOPS_TARGET": logged, "PYTHONPATH": "src"}
+    command = [sys.executable, "-m", "agentops", "logs", "tail", "--correlation", "abc-3"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+        assert json.loads(tail.stdout.readline())["event"] == "ai.e3"
+        with psycopg.connect(logged, autocommit=True) as connection:
+            connection.execute(
+                b"""insert into agentops.logs (at, level, event, correlation_id, function)
+                values (now(), 'info', 'ai.new', 'abc-3', 'f'), (now(), 'info', 'ai.other', 'abc-4', 'f')"""
+            )
+        assert json.loads(tail.stdout.readline())["event"] == "ai.new"
+        begun = time.monotonic()
+        tail.send_signal(2)
+        assert tail.wait(5) == 130
+        assert time.monotonic() - begun < 2

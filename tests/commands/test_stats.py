@@ -1,0 +1,57 @@
+"""`agentops stats`: the page's two queries."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from tests.commands.line import typed
+
+_INSERT = b"""insert into public.vouchers
+(code_5, amount_minor, currency, status, whatsapp_e164, policy_number, issued_at, created_at)
+values (%s, %s, %s, %s, '+250788000000', %s, %s, %s)"""
+
+
+@pytest.fixture
+def vouchers(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    now = datetime.now(UTC)
+    rows = [
+        (1_000_000, "RWF", "issued", "AI-1", 0),
+        (550_050, "RWF", "issued", "AI-2", 0),
+        (200, "USD", "issued", "MANUAL", 1),
+        (100, "RWF", "redeemed", "AI-3", 3),
+        (100, "RWF", "issued", "AI-4", 40),
+    ]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for number, (amount, currency, status, policy, days) in enumerate(rows):
+            at = now - timedelta(days=days)
+            connection.execute(_INSERT, (f"{number:05}", amount, currency, status, policy + str(uuid.uuid4()), at, at))
+
+
+@pytest.mark.usefixtures("vouchers")
+def test_vouchers_are_counted_and_summed_by_status_in_major_units() -> None:
+    assert typed("stats", "vouchers", "--json").json == [
+        {"status": "issued", "count": 2, "sum": 15500.5, "currency": "RWF"},
+        {"status": "issued", "count": 1, "sum": 2, "currency": "USD"},
+        {"status": "redeemed", "count": 1, "sum": 1, "currency": "RWF"},
+    ]
+    assert typed("stats", "vouchers", "--days", "1", "--json").json[0]["count"] == 2
+
+
+@pytest.mark.usefixtures("vouchers")
+def test_ai_vouchers_are_counted_for_the_last_dates_that_have_any() -> None:
+    found = typed("stats", "ai-vouchers", "--json").json
+    assert [entry["count"] for entry in found] == [2, 1, 1]
+    assert found == sorted(found, key=lambda entry: str(entry["date"]), reverse=True)
+    assert len(typed("stats", "ai-vouchers", "--days", "2", "--json").json) == 2
+
+
+def test_no_vouchers_is_an_empty_list(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    assert typed("stats", "vouchers", "--json").json == []
+    assert typed("stats", "ai-vouchers").out == ""
+    assert typed("stats", "vouchers", "--days", "0").code == 2

@@ -1,0 +1,20 @@
+"""A worker as a process of its own, to be killed: `python -m tests.fakes.worker_process DATABASE_URL PROVIDERS_URL`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from agentops.server import worker
+from tests.fakes.chat import chat_stack, context
+from tests.fakes.providers import Providers
+
+
+async def main() -> None:
+    database_url, providers_url = sys.argv[1:]
+    async with chat_stack(database_url, Providers(url=providers_url)) as stack:
+        await worker.run(context(stack), asyncio.Event(), lease_seconds=1.0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from agentops.server import worker
+from agentops.settings import CHAT
+from agentops.store import conversations, inbox
+from agentops.store.conversations import LeaseLost
+from tests.fakes.chat import chat_stack, context, settled, states, until, working
+from tests.fakes.providers import Providers, last, say, serving
+from tests.fakes.stacks import recorded, set_flag
+from tests.fakes.whatsapp import deliver, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+OTHER = "+250788000002"
+
+
+@pytest.fixture
+def providers() -> Iterator[Providers]:
+    with serving(Providers(think=lambda body: say(f"You said {last(body)}."))) as found:
+        yield found
+
+
+def test_a_customers_quick_messages_are_answered_one_by_one_in_order(database_url: str, providers: Providers) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            async with working(stack), working(stack):
+                for word in ("one", "two", "three"):
+                    await deliver(stack, text(word))
+                await until(lambda: settled(stack))
+            assert providers.texts == ["You said one.", "You said two.", "You said three."]
+            # Each turn was told what had been said before it.
+            assert [len(asked["input"]) for asked in providers.asked] == [1, 3, 5]
+
+    asyncio.run(check())
+
+
+def test_two_customers_are_served_side_by_side(database_url: str, providers: Providers) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            providers.hold.clear()
+            async with working(stack):
+                await deliver(stack, text("one"), text("two"), text("three", OTHER))
+                # Both wait for the model at the same time; the first customer's second message waits its turn.
+                await until(lambda: len(providers.asked) == 2)
+                assert {last(asked) for asked in providers.asked} == {"one", "three"}
+                await asyncio.sleep(0.1)
+                assert len(providers.asked) == 2
+                providers.hold.set()
+                await until(lambda: settled(stack))
+            assert sorted(providers.texts) == ["You said one.", "You said three.", "You said two."]
+
+    asyncio.run(check())
+
+
+def test_a_worker_killed_during_the_model_call_is_taken_over_and_the_message_answered_once(
+    database_url: str, providers: Providers
+) -> None:
+    async def check() -> None:
+        providers.hold.clear()
+        arguments = [sys.executable, "-m", "tests.fakes.worker_process", database_url, providers.url]
+        with subprocess.Popen(arguments, cwd=ROOT, env={"PYTHONPATH": "src"}) as killed:
+            async with chat_stack(database_url, providers) as stack:
+                await deliver(stack, text("hello"))
+                await until(lambda: len(providers.asked) == 1, 20)
+                killed.send_signal(signal.SIGKILL)
+                killed.wait()
+                providers.hold.set()
+                async with working(stack, lease_seconds=5.0):
+                    await until(lambda: settled(stack))
+                assert providers.texts == ["You said hello."]
+                rows = await stack.database.query("select state, attempts from agentops.inbox")
+                assert rows == [{"state": "done", "attempts": 2}]
+
+    asyncio.run(check())
+
+
+def test_a_worker_that_lost_its_lease_can_write_nothing(database_url: str, providers: Providers) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            await deliver(stack, text("hello"))
+            (old,) = await conversations.claim(stack.database, str(uuid.uuid4()), 9, seconds=0.05)
+            (job,) = await inbox.queued(stack.database, [old])
+            assert await conversations.claim(stack.database, str(uuid.uuid4()), 9) == []
+            await asyncio.sleep(0.1)
+            (new,) = await conversations.claim(stack.database, str(uuid.uuid4()), 9)
+            assert new.fence == old.fence + 1
+            for write in (
+                inbox.begin(stack.database, old, job.messages[0], CHAT),
+                inbox.finish(stack.database, old, job.messages[0], "done"),
+                conversations.hold(stack.database, old),
+            ):
+                with pytest.raises(LeaseLost):
+                    await write
+            assert await inbox.fail(stack.database, job, "late") is None
+            assert await conversations.renew(stack.database, [old]) == set()
+            assert await conversations.renew(stack.database, [new]) == {new.conversation_id}
+            await conversations.release(stack.database, old)
+            assert await conversations.claim(stack.database, str(uuid.uuid4()), 9) == []
+            assert await states(stack) == ["queued"]
+
+    asyncio.run(check())
+
+
+def test_a_message_that_comes_while_its_conversation_is_leased_is_not_overlooked(database_url: str) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url) as stack:
+            owner = str(uuid.uuid4())
+            await deliver(stack, text("one"))
+            (lease,) = await conversations.claim(stack.database, owner, 9)
+            (job,) = await inbox.queued(stack.database, [lease])
+            await deliver(stack, text("two"))
+            assert await conversations.claim(stack.database, owner, 9) == []
+            await inbox.finish(stack.database, lease, job.messages[0], "done")
+            assert await conversations.release(stack.database, lease)
+            (again,) = await conversations.claim(stack.database, owner, 9)
+            (rest,) = await inbox.queued(stack.database, [again])
+            assert [message.payload["text"]["body"] for message in rest.messages] == ["two"]
+            await inbox.finish(stack.database, again, rest.messages[0], "done")
+            assert not await conversations.release(stack.database, again)
+
+    asyncio.run(check())
+
+
+def test_a_message_that_always_fails_is_dead_after_five_attempts_and_the_next_one_is_served(
+    database_url: str, providers: Providers
+) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            seen: list[str] = []
+
+            async def work(job: inbox.Job, stack: Any) -> None:
+                for message in job.messages:
+                    begun = await inbox.begin(stack.database, job.lease, message, CHAT)
+                    body = message.payload["text"]["body"]
+                    seen.append(f"{body} {begun.attempts if begun else None}")
+                    if body == "poison":
+                        raise RuntimeError(body)
+                    await inbox.finish(stack.database, job.lease, message, "done")
+
+            server = context(stack)
+            server.loader = cast("Any", SimpleNamespace(get=lambda _: SimpleNamespace(work=work)))
+            stop = asyncio.Event()
+            task = asyncio.create_task(worker.run(server, stop, wait=lambda _: 0.0))
+            await deliver(stack, text("poison"), text("fine"))
+            await until(lambda: settled(stack))
+            stop.set()
+            await task
+            assert seen == ["poison 1", "poison 2", "poison 3", "poison 4", "poison 5", "fine 1"]
+            assert await states(stack) == ["dead", "done"]
+            told = [event.data for event in recorded(stack).events if event.event == "ai.whatsapp.message.error"]
+            assert [each["state"] for each in told] == ["queued"] * 4 + ["dead"]
+            assert "RuntimeError" in str(told[-1]["error"])
+
+    asyncio.run(check())
+
+
+def test_asked_to_stop_it_ends_the_message_under_way_and_leaves_the_next_one_free(
+    database_url: str, providers: Providers
+) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            providers.hold.clear()
+            async with working(stack) as stop:
+                await deliver(stack, text("one"), text("two"))
+                await until(lambda: len(providers.asked) == 1)
+                stop.set()
+                await asyncio.sleep(0.05)
+                providers.hold.set()
+            assert await states(stack) == ["done", "queued"]
+            assert providers.texts == ["You said one."]
+            # Its lease was given back: another worker takes it at once.
+            assert len(await conversations.claim(stack.database, str(uuid.uuid4()), 9)) == 1
+
+    asyncio.run(check())
+
+
+def test_the_flag_is_asked_of_the_database_when_work_begins(database_url: str, providers: Providers) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            await deliver(stack, text("one"))
+            await set_flag(stack.database, CHAT, enabled=False)
+            async with working(stack):
+                await until(lambda: settled(stack))
+            assert await states(stack) == ["skipped"]
+            assert providers.asked == []
+
+    asyncio.run(check())
+
+
+def test_a_function_that_is_not_deployed_costs_no_attempt(database_url: str) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url) as stack:
+            server = context(stack)
+            server.loader = cast("Any", SimpleNamespace(get=lambda _: None))
+            stop = asyncio.Event()
+            task = asyncio.create_task(worker.run(server, stop))
+            await deliver(stack, text("hello"))
+            await until(lambda: "ai.worker.not_deployed" in recorded(stack).names)
+            stop.set()
+            await task
+            rows = await stack.database.query("select state, attempts from agentops.inbox")
+            assert rows == [{"state": "queued", "attempts": 0}]
+
+    asyncio.run(check())
+
+
+def test_a_message_starts_within_milliseconds_and_not_at_the_next_poll(database_url: str, providers: Providers) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack, working(stack):
+            await deliver(stack, text("warm"))
+            await until(lambda: settled(stack))
+            await asyncio.sleep(0.2)
+            began = time.perf_counter()
+            await deliver(stack, text("hello"))
+            await until(lambda: len(providers.asked) == 2)
+            assert time.perf_counter() - began < worker.POLL_SECONDS / 2
+
+    asyncio.run(check())
+
+
+def test_the_backoff_is_jittered_and_bounded() -> None:
+    for attempts in range(1, 20):
+        assert 0.0 <= worker.backoff(attempts) <= min(worker.LONGEST_BACKOFF, 2.0**attempts)

@@ -45,6 +45,8 @@ ONLY_IN = {
 }
 # Files beside each other that stay strangers: what they share stands in the package above them, or to the right.
 STRANGERS = ("commands", "functions", "agent.tools", "platforms")
+# What all platforms speak of stands beside them.
+SHARED = {"platforms.bundle"}
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -100,6 +102,8 @@ def _child(module: str, place: str) -> str | None:
         return None
     child = module.removeprefix(f"{place}.").split(".")[0]
     folder = PACKAGE / place.replace(".", "/")
+    if f"{place}.{child}" in SHARED:
+        return None
     return child if (folder / child).is_dir() or (folder / f"{child}.py").is_file() else None
 
 

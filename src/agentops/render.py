@@ -200,7 +200,10 @@ def _one_line(text: str) -> str:
 def _row(value: object) -> dict[str, Any]:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         own = getattr(value, "json", None)
-        return dict(own()) if own else {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        if own:
+            return dict(own())
+        fields = (field for field in dataclasses.fields(value) if field.metadata.get("json", True))
+        return {field.name: getattr(value, field.name) for field in fields}
     return {"value": value}
 
 

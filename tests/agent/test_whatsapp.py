@@ -293,6 +293,22 @@ def test_a_reply_that_was_written_down_is_sent_without_asking_the_model_again(
     asyncio.run(check())
 
 
+def test_a_message_that_takes_its_worker_along_every_time_is_given_up(database_url: str, providers: Providers) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            await deliver(stack, text("poison"), text("hello"))
+            await stack.database.query(
+                "update agentops.inbox set attempts = %(n)s where payload->'text'->>'body' = 'poison'",
+                {"n": inbox.BEGUN_AT_MOST},
+            )
+            async with working(stack):
+                await until(lambda: settled(stack))
+            assert await states(stack) == ["dead", "done"]
+            assert len(providers.texts) == 1
+
+    asyncio.run(check())
+
+
 async def leased(stack: Stack) -> tuple[conversations.Lease, inbox.Message]:
     await deliver(stack, text("hello"))
     (lease,) = await conversations.claim(stack.database, str(uuid.uuid4()), 1)

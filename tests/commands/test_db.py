@@ -103,10 +103,10 @@ def test_psql_gets_its_arguments_and_its_exit_code_counts(database_url: str) -> 
 @pytest.mark.parametrize(
     ("url", "without", "password"),
     [
-        ("postgresql://me:s%40cret@db:5432/stack?sslmode=require", "postgresql://me@db:5432/stack?sslmode=require", "s@cret"),
+        ("postgresql://me:s%40cret@db:1/stack?sslmode=on", "postgresql://me@db:1/stack?sslmode=on", "s@cret"),
         ("postgresql:///stack?host=%2Frun&password=x", "postgresql:///stack?host=%2Frun", "x"),
         ("postgresql://db/stack", "postgresql://db/stack", None),
     ],
-)  # fmt: skip
+)
 def test_no_password_is_on_psqls_command_line(url: str, without: str, password: str | None) -> None:
     assert db._without_password(url) == (without, password)

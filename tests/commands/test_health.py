@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import psycopg
-import pytest
 
 from tests.commands.line import typed
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def by_name(*words: str) -> dict[str, dict[str, object]]:
@@ -20,9 +24,7 @@ def test_a_database_that_is_well_is_exit_0(database_url: str, monkeypatch: pytes
     assert list(done.json[0]) == ["name", "status", "latency_ms", "finding", "hint"]
 
 
-def test_without_a_server_it_fails_and_says_what_to_type(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_server_it_fails_and_says_what_to_type(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTOPS_TARGET", database_url)
     assert typed("health").code == 1
     checks = by_name()

@@ -30,18 +30,15 @@ def test_the_kill_switch_answers_an_object_with_these_fields() -> None:
 
 def test_features_are_named_or_all() -> None:
     named = typed("incident", "kill-switch", "--features", "vouchers,FEATURE_AGENT_VOICE", "--json").json
-    assert named["features"] == ["vouchers", "voice"]
-    assert typed("incident", "kill-switch", "--all", "--json").json["features"] == [
-        "chat", "customer-lookup", "vouchers", "voice",
-    ]  # fmt: skip
+    assert named["features"] == ["voice", "vouchers"]
+    every = typed("incident", "kill-switch", "--all", "--json").json
+    assert every["features"] == ["chat", "voice", "vouchers", "customer-lookup"]
     refused = typed("incident", "kill-switch", "--features", "chatt")
     assert refused.code == 2
     assert "chat, voice, vouchers, customer-lookup" in refused.err
 
 
-def test_a_server_that_does_not_confirm_is_exit_9_and_named(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_confirm_is_exit_9_and_named(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kill_switch, "CONFIRM_SECONDS", 0.1)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(
@@ -73,7 +70,12 @@ def test_restore_asks_and_is_done_once() -> None:
     assert typed("incident", "restore", number, "--json").json["changed"] is False
     shown = typed("incident", "show", number, "--json").json
     assert shown["status"] == "restored"
-    assert [entry["action"] for entry in shown["timeline"]][-1] == "incident.restore"
+    assert [(entry["action"], entry["subject"]) for entry in shown["timeline"]] == [
+        ("incident.kill-switch", ""),
+        ("flag.disable", "FEATURE_AGENT_CHAT"),
+        ("incident.restore", ""),
+        ("flag.restore", "FEATURE_AGENT_CHAT"),
+    ]
     assert [entry["id"] for entry in typed("incident", "list", "--json").json] == [int(number)]
 
 

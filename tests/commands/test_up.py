@@ -103,20 +103,20 @@ def test_the_sandbox_is_a_stack_of_its_own_with_peers_and_everything_on() -> Non
         assert [flag["enabled"] for flag in flags] == [True] * 4
         names = {secret["name"] for secret in cli.answer("--target", "sandbox", "secrets", "list")}
         assert {"AGENT_STAFF_MSISDNS", "OPENAI_API_KEY", "WA_TOKEN", "WA_PHONE_ID"} <= names
-        peers = [pid for pid in os.listdir("/proc") if pid.isdigit() and _is_peers_of(up["pid"], int(pid))]
+        peers = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _is_peers_of(up["pid"], entry)]
         assert len(peers) == 1
         failed = cli.failure("serve", "--target", "sandbox")
         assert (failed["exit"], failed["hint"]) == (2, "agentops up --sandbox")
         assert cli.answer("--target", "sandbox", "down")["changed"]
-        assert not Path(f"/proc/{peers[0]}").exists()
+        assert not peers[0].exists()
     finally:
         cli.run("--target", "sandbox", "down")
         embedded.remove(home / "sandbox")
 
 
-def _is_peers_of(parent: int, pid: int) -> bool:
+def _is_peers_of(parent: int, entry: Path) -> bool:
     try:
-        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(status[1]) == parent and b"agentops.server.peers" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        status = (entry / "stat").read_text().rpartition(")")[2].split()
+        return int(status[1]) == parent and b"agentops.server.peers" in (entry / "cmdline").read_bytes()
     except OSError:
         return False

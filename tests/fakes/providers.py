@@ -28,7 +28,7 @@ _numbers = itertools.count(1)
 class Providers:
     """Both providers. `think` answers a Responses request, with a body or a status, as soon as `hold` is set."""
 
-    think: Callable[[dict[str, Any]], dict[str, Any] | int] = field(default=lambda body: model.answer(body))
+    think: Callable[[dict[str, Any]], dict[str, Any] | int] = field(default=model.answer)
     asked: list[dict[str, Any]] = field(default_factory=list)
     asked_headers: list[dict[str, str]] = field(default_factory=list)
     sent: list[dict[str, Any]] = field(default_factory=list)
@@ -65,8 +65,7 @@ class Providers:
         body = await request.json()
         self.asked.append(body)
         self.asked_headers.append(dict(request.headers))
-        while not self.hold.is_set():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(self.hold.wait)
         answer = self.think(body)
         if isinstance(answer, int):
             return JSONResponse({"error": {"message": "scripted", "type": "server_error", "code": None}}, answer)
@@ -128,7 +127,7 @@ def serving(providers: Providers) -> Iterator[Providers]:
     thread.start()
     while not server.started:
         threading.Event().wait(0.005)
-    providers.url = "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+    providers.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
         yield providers
     finally:

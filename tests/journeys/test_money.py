@@ -16,13 +16,14 @@ from agentops.settings import KNOWN_FLAGS
 from tests.fakes.wire import Caller
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from tests.journeys.conftest import Served
 
 PHONE = "+250788000000"
 VOUCHERS, ATTEMPTS, CALLERS = 1_000, 10, 50
-KILLS, WRITERS = 200, 12
+KILLS, BATCH, WRITERS = 200, 20, 12
 
 
 def test_ten_thousand_redemptions_of_a_thousand_vouchers_succeed_a_thousand_times(served: Served) -> None:
@@ -57,37 +58,58 @@ async def _redeem(served: Served, attempts: Any) -> Counter[int]:
 
 
 def test_no_voucher_commits_after_a_kill_switch_has_returned(served: Served, tmp_path: Path) -> None:
-    quiet, refused = asyncio.run(_kill_again_and_again(served, tmp_path))
-    with psycopg.connect(served.database_url) as connection:
-        commits = [
-            row[0]
-            for row in connection.execute(
-                "select pg_xact_commit_timestamp(xmin) from agentops.ledger where kind = 'issue'"
-            )
-        ]
-    late = [at for at in commits if any(begin < at < end for begin, end in quiet)]
-    assert late == []
+    quiet, refused = asyncio.run(_kill_again_and_again(served, tmp_path, _with_barrier, KILLS))
+    assert _late(served, quiet) == 0
     # A run in which nothing was written, or nothing refused, would prove nothing.
     assert len(quiet) == KILLS
-    assert len(commits) > KILLS
     assert refused > KILLS
 
 
-async def _kill_again_and_again(served: Served, home: Path) -> tuple[list[tuple[Any, Any]], int]:
-    """Press and restore under load; the times in which nothing may commit, and how many requests were refused."""
+def test_without_the_barrier_vouchers_commit_late_so_the_test_above_can_fail(served: Served, tmp_path: Path) -> None:
+    for _ in range(0, KILLS, BATCH):
+        quiet, _ = asyncio.run(_kill_again_and_again(served, tmp_path, _flags_alone, BATCH))
+        if _late(served, quiet):
+            return
+    raise AssertionError("no late commit was seen: the load is too weak to prove anything")
+
+
+def _late(served: Served, quiet: list[tuple[Any, Any]]) -> int:
+    """How many vouchers were committed, by PostgreSQL's own record, in a time in which none may."""
+    statement = "select pg_xact_commit_timestamp(xmin) from agentops.ledger where kind = 'issue'"
+    with psycopg.connect(served.database_url) as connection:
+        commits = [row[0] for row in connection.execute(statement)]
+    return sum(any(begin < at < end for begin, end in quiet) for at in commits)
+
+
+async def _with_barrier(platform: LocalPlatform) -> int:
+    names = list(KNOWN_FLAGS.values())
+    killed = await kill_switch.press(platform, "test", names, reason="drill", actor="tester@here")
+    assert killed.unconfirmed == []
+    return killed.incident
+
+
+async def _flags_alone(platform: LocalPlatform) -> int:
+    """The known-bad kill switch: commits the flags, and does not wait for the money under way."""
+    statement = kill_switch._SQL["press"]
+    parameters = {"names": list(KNOWN_FLAGS.values()), "reason": "drill", "actor": "tester@here"}
+    return int((await platform.query(statement, parameters))[0]["id"])
+
+
+async def _kill_again_and_again(
+    served: Served, home: Path, kill: Callable[[LocalPlatform], Awaitable[int]], times: int
+) -> tuple[list[tuple[Any, Any]], int]:
+    """Kill and restore under load; the times in which nothing may commit, and how many requests were refused."""
     platform = await LocalPlatform.open(served.database_url, label="test", actor="tester@here", home=home)
-    names, quiet, over = list(KNOWN_FLAGS.values()), [], asyncio.Event()
+    quiet, over = [], asyncio.Event()
     load = asyncio.create_task(_create_until(served, over))
     try:
-        for _ in range(KILLS):
-            killed = await kill_switch.press(platform, "test", names, reason="drill", actor="tester@here")
-            assert killed.unconfirmed == []
+        for _ in range(times):
+            incident = await kill(platform)
             begin = await _clock(platform)
             # Requests that were under way when it returned have this long to do harm.
             await asyncio.sleep(0.005)
-            end = await _clock(platform)
-            quiet.append((begin, end))
-            await kill_switch.restore(platform, "test", killed.incident, actor="tester@here")
+            quiet.append((begin, await _clock(platform)))
+            await kill_switch.restore(platform, "test", incident, actor="tester@here")
             await _until_something_commits(platform)
     finally:
         over.set()
@@ -116,7 +138,8 @@ async def _create_until(served: Served, over: asyncio.Event) -> int:
         while not over.is_set():
             body = {"customer_msisdn": PHONE, "amount": 100}
             status, answer = await connection.post("/functions/v1/ai-create-voucher", body)
-            assert status in {200, 403}, answer
+            # On a busy machine a money transaction may run into its own bound; then nothing was written.
+            assert status in {200, 403, 503}, answer
             refused += status == HTTPStatus.FORBIDDEN
         connection.close()
         return refused

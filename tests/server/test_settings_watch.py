@@ -124,11 +124,10 @@ def test_a_change_made_while_the_connection_was_down_is_seen(database_url: str, 
             before = server.context.stack().generation
             # A lost notice: the change and the end of every other connection are one statement.
             await server.platform.query(
-                "insert into agentops.flags (name, enabled, updated_by) values (%(name)s, true, 'tests'); ".replace(
-                    "%(name)s", f"'{CHAT}'"
-                )
-                + "select pg_terminate_backend(pid) from pg_stat_activity "
-                "where datname = current_database() and pid <> pg_backend_pid()"
+                "with change as (insert into agentops.flags (name, enabled, updated_by) "
+                "values (%(name)s, true, 'tests')) select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()",
+                {"name": CHAT},
             )
             await eventually(lambda: server.context.stack().flag(CHAT))
             assert server.context.stack().generation > before

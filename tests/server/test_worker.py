@@ -69,23 +69,26 @@ def test_two_customers_are_served_side_by_side(database_url: str, providers: Pro
 def test_a_worker_killed_during_the_model_call_is_taken_over_and_the_message_answered_once(
     database_url: str, providers: Providers
 ) -> None:
-    async def check() -> None:
-        providers.hold.clear()
-        arguments = [sys.executable, "-m", "tests.fakes.worker_process", database_url, providers.url]
-        with subprocess.Popen(arguments, cwd=ROOT, env={"PYTHONPATH": "src"}) as killed:
-            async with chat_stack(database_url, providers) as stack:
-                await deliver(stack, text("hello"))
-                await until(lambda: len(providers.asked) == 1, 20)
-                killed.send_signal(signal.SIGKILL)
-                killed.wait()
-                providers.hold.set()
-                async with working(stack, lease_seconds=5.0):
-                    await until(lambda: settled(stack))
-                assert providers.texts == ["You said hello."]
-                rows = await stack.database.query("select state, attempts from agentops.inbox")
-                assert rows == [{"state": "done", "attempts": 2}]
+    async def check(killed: subprocess.Popen[bytes]) -> None:
+        async with chat_stack(database_url, providers) as stack:
+            await deliver(stack, text("hello"))
+            await until(lambda: len(providers.asked) == 1, 20)
+            killed.send_signal(signal.SIGKILL)
+            killed.wait()
+            providers.hold.set()
+            async with working(stack, lease_seconds=5.0):
+                await until(lambda: settled(stack))
+            assert providers.texts == ["You said hello."]
+            rows = await stack.database.query("select state, attempts from agentops.inbox")
+            assert rows == [{"state": "done", "attempts": 2}]
 
-    asyncio.run(check())
+    providers.hold.clear()
+    arguments = [sys.executable, "-m", "tests.fakes.worker_process", database_url, providers.url]
+    with subprocess.Popen(arguments, cwd=ROOT, env={"PYTHONPATH": "src"}) as process:
+        try:
+            asyncio.run(check(process))
+        finally:
+            process.kill()
 
 
 def test_a_worker_that_lost_its_lease_can_write_nothing(database_url: str, providers: Providers) -> None:

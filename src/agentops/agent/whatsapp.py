@@ -69,7 +69,7 @@ async def answer(lease: Lease, message: inbox.Message, stack: Stack) -> None:
     reason = _unanswerable(begun, read)
     if reason:
         await _settle_unanswered(lease, message, stack, begun, reason)
-        level = events.error if begun.attempts > inbox.ATTEMPTS else events.info
+        level = events.error if begun.attempts > inbox.BEGUN_AT_MOST else events.info
         level("ai.whatsapp.message.error" if begun.enabled else "ai.whatsapp.webhook.disabled", error=reason)
         return
     bound = replace(stack, events=events)
@@ -80,15 +80,15 @@ async def answer(lease: Lease, message: inbox.Message, stack: Stack) -> None:
 def _unanswerable(begun: inbox.Begun, read: Inbound) -> str | None:
     if not begun.enabled:
         return OFF
-    if begun.attempts > inbox.ATTEMPTS:
-        return f"given up after {inbox.ATTEMPTS} attempts that ended without a word"
+    if begun.attempts > inbox.BEGUN_AT_MOST:
+        return f"given up after {inbox.BEGUN_AT_MOST} turns that ended without a word"
     return None if read.phone else "the sender's phone number is not known"
 
 
 async def _settle_unanswered(
     lease: Lease, message: inbox.Message, stack: Stack, begun: inbox.Begun, reason: str
 ) -> None:
-    outcome: inbox.Outcome = "dead" if begun.enabled and begun.attempts > inbox.ATTEMPTS else "skipped"
+    outcome: inbox.Outcome = "dead" if begun.enabled and begun.attempts > inbox.BEGUN_AT_MOST else "skipped"
     if begun.outbox_id and begun.outbox_state == "pending":
         await outbox.settle(stack.database, lease, begun.outbox_id, "failed", outcome, error=reason)
     else:

@@ -5,6 +5,7 @@ OpenAI, WhatsApp and Slack are simulated, nothing leaves the machine and no key 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import sys
@@ -24,6 +25,7 @@ Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Wher
 
 CUSTOMER = "+250788000000"
 _SQL = statements(__file__)
+_STORED_SECONDS = 5
 _DONE = (Kind.DONE.exit_code,)
 _DONE_OR_DEGRADED = (Kind.DONE.exit_code, Kind.DIFFERS.exit_code)
 
@@ -71,6 +73,7 @@ async def demo(session: Session, port: Port = None) -> Tour:
     words = f"chat --message {message} --correlation {correlation_id}"
     await guide.show("A WhatsApp message, signed as Meta signs it; the agent creates a voucher.", words)
     voucher_id = await _issued(session, correlation_id)
+    await _told(session, correlation_id)
     await guide.show("What happened, end to end.", f"logs show --correlation {correlation_id}")
     await guide.show("The page's statistics.", "stats vouchers")
     await guide.show("Switch chat off, at once and on every server.", "flags disable chat")
@@ -113,6 +116,15 @@ async def _put_back(guide: _Guide) -> None:
     off = [flag.name for flag in await platform.flags() if not flag.enabled and flag.name in KNOWN_FLAGS]
     if off:
         await guide.show("Switch on what is off.", f"flags enable {' '.join(off)}")
+
+
+async def _told(session: Session, correlation_id: str) -> None:
+    """Wait until the message's events are stored: servers do that in batches, never on the way of a request."""
+    platform = await session.platform()
+    for _ in range(_STORED_SECONDS * 10):
+        if (await platform.query(_SQL["told"], {"correlation_id": correlation_id}))[0]["told"]:
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _issued(session: Session, correlation_id: str) -> str:

@@ -209,7 +209,9 @@ def _silent(row: Row) -> str:
 
 
 def _short(names: Iterable[str]) -> list[str]:
-    return [flag_alias(name) for name in names]
+    """The names as operators type them, in the order in which flags are always listed."""
+    given = {flag_alias(name) for name in names}
+    return [alias for alias in KNOWN_FLAGS if alias in given] + sorted(given - KNOWN_FLAGS.keys())
 
 
 def _processes(count: int) -> str:

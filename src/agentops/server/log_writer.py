@@ -124,7 +124,7 @@ class LogWriter:
         if self._connection is None:
             self._connection = await Line.open(self._url)
         try:
-            await self._connection.query(_SQL["insert"], {"rows": f"[{','.join(map(_row, batch))}]"})
+            await self._connection.query(_SQL["insert"], {"rows": _rows(batch)})
         except (Unavailable, TimedOut, NotAuthorised):
             raise
         except AgentOpsError:
@@ -140,18 +140,23 @@ class LogWriter:
             await connection.close()
 
 
-def _row(event: Event) -> str:
-    """The event as JSON that PostgreSQL takes: no U+0000, no lone surrogates, no NaN."""
-    content = {
-        "at": event.timestamp.isoformat(),
-        "level": event.level,
-        "event": event.event,
-        "correlation_id": event.correlation_id,
-        "function": event.function,
-        "data": event.data,
-    }
+def _rows(batch: Sequence[Event]) -> str:
+    """The events as one JSON array that PostgreSQL takes: no U+0000 and no lone surrogates."""
+    content = [
+        {
+            "at": event.timestamp.isoformat(),
+            "level": event.level,
+            "event": event.event,
+            "correlation_id": event.correlation_id,
+            "function": event.function,
+            "data": event.data,
+        }
+        for event in batch
+    ]
     text = json.dumps(content, ensure_ascii=False, default=str)
-    return _NUL.sub(r"\1\\ufffd", text.encode("utf-8", "replace").decode())
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
 async def expire(queries: Queries) -> int:

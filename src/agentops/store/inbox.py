@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _SQL = statements(__file__)
 ATTEMPTS = 5
+# Turns that ended without a word took their worker along. Most often the message is not to blame (the worker was
+# killed), so it gets more of them before it is.
+BEGUN_AT_MOST = 12
 # How many messages of one conversation a claim takes; the rest follow in the next one.
 TAKEN = 20
 CHANNEL = "agentops_inbox"

@@ -14,4 +14,5 @@ where id = %(id)s::bigint;
 select at, actor, action, case when subject = %(id)s::bigint::text then '' else subject end as subject, detail
 from agentops.audit
 where (action like 'incident.%%' and subject = %(id)s::bigint::text) or detail ->> 'incident' = %(id)s::bigint::text
-order by id;
+-- What one statement wrote has one time: the incident's own row first.
+order by at, subject <> %(id)s::bigint::text, id;

@@ -66,11 +66,9 @@ def translated() -> Iterator[None]:
 
 def translate(error: psycopg.Error) -> AgentOpsError:
     """The error of ours that says what this one means to an operator."""
-    words = (
-        error.diag.message_primary or str(error).strip().splitlines()[-1]
-        if str(error).strip()
-        else type(error).__name__
-    )
+    # libpq tells attempts line by line, the last one counts; lines that begin with a tab go on with the one before.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
+    words = error.diag.message_primary or (lines[-1] if lines else type(error).__name__)
     if isinstance(error, _MISSING):
         return UsageError(f"the database lacks something agentops needs: {words}", "agentops db migrate")
     if isinstance(error, (errors.InvalidPassword, errors.InvalidAuthorizationSpecification)):

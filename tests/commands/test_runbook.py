@@ -1,0 +1,49 @@
+"""`agentops runbook`: the page, executable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.commands.line import typed
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_they_are_listed_and_shown_without_a_database() -> None:
+    listed = typed("runbook", "list", "--json").json
+    assert {"name", "title", "steps", "inputs"} == set(listed[0])
+    shown = typed("runbook", "show", "critical-issue")
+    assert "$ agentops incident kill-switch --reason {reason}" in shown.out
+    assert typed("runbook", "show", "critical-issues").code == 5
+
+
+def test_a_check_shows_the_steps_and_exits_3() -> None:
+    plan = typed("runbook", "run", "deploy-function", "--set", "slug=ai-void-voucher", "--check", "--json")
+    assert plan.code == 3
+    assert plan.json[1]["what"] == "agentops deploy ai-void-voucher"
+    assert {step["status"] for step in plan.json} == {"would_run"}
+
+
+def test_a_run_prints_rows_on_stdout_and_what_the_steps_print_on_stderr(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    done = typed("runbook", "run", "database-maintenance", "--json")
+    assert done.code == 0
+    assert [step["status"] for step in done.json] == ["done"] * 4
+    assert "$ agentops stats vouchers --days 7" in done.err
+    assert '"voucher-codes"' in done.err
+
+
+def test_a_failing_step_ends_the_run_with_its_exit_code(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    done = typed("runbook", "run", "quick-health", "--json")
+    assert (done.code, done.json[-1]["status"], done.json[-1]["exit_code"]) == (1, "failed", 1)
+    assert "stopped at step 2" in done.err
+
+
+def test_a_missing_or_wrong_input_is_a_usage_error() -> None:
+    assert typed("runbook", "run", "deploy-function").code == 2
+    assert typed("runbook", "run", "deploy-function", "--set", "slug").code == 2
+    assert typed("runbook", "run", "deploy-function", "--set", "slgu=x").code == 2

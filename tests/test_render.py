@@ -1,0 +1,146 @@
+"""What people see on a terminal, what programs get in a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from agentops import render
+from agentops.errors import NotFound
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    status: str
+    finding: str
+    hint: str | None = None
+    changed: bool = False
+    at: datetime | None = None
+    hidden: str = field(default="secret", metadata={"json": False})
+
+
+ROWS = [
+    Row("database", "ok", "PostgreSQL answers on the target that was asked for", changed=True),
+    Row("web-servers", "failed", "no web server is alive: nothing answers requests", "agentops up"),
+]
+
+
+def drawn(rows: list[Row], monkeypatch: pytest.MonkeyPatch, width: int = 80) -> list[str]:
+    """The lines on a terminal of that width, without colour."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    terminal = Terminal()
+    with contextlib.redirect_stdout(terminal):
+        render.result(rows, as_json=False, target="local")
+    return terminal.getvalue().splitlines()
+
+
+def test_a_pipe_gets_tab_separated_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    render.result([Row("a", "ok", "two\nlines\tand a tab")], as_json=False, target="local")
+    assert capsys.readouterr().out.split("\t")[:3] == ["a", "ok", "two lines and a tab"]
+
+
+def test_json_is_an_array_for_many_and_a_document_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    at = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
+    render.result([Row("a", "ok", "f", at=at)], as_json=True, target="local")
+    assert json.loads(capsys.readouterr().out) == [
+        {"name": "a", "status": "ok", "finding": "f", "hint": None, "changed": False, "at": "2026-01-01T00:00:00.000Z"}
+    ]
+    render.result(Row("a", "ok", "f"), as_json=True, target="local")
+    assert json.loads(capsys.readouterr().out)["name"] == "a"
+    render.result([], as_json=True, target="local")
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_a_hint_stands_below_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drawn(ROWS, monkeypatch) == [
+        "name         status  finding",
+        "database     ok      PostgreSQL answers on the target that was asked for",
+        "web-servers  failed  no web server is alive: nothing answers requests",
+        "  → agentops up",
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
+def test_nothing_is_cut_at_any_width(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    lines = drawn(ROWS, monkeypatch, width)
+    shown = " ".join(lines)
+    for row in ROWS:
+        for word in f"{row.name} {row.finding} {row.hint or ''}".split():
+            assert word in shown
+    if width >= 60:
+        assert max(map(len, lines)) <= width
+
+
+def test_a_narrow_terminal_gets_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drawn(ROWS[1:], monkeypatch, 50)[:3] == [
+        "web-servers",
+        "  status   failed",
+        "  finding  no web server is alive: nothing answers",
+    ]
+
+
+def test_what_changed_is_summed_up_with_the_target(capsys: pytest.CaptureFixture[str]) -> None:
+    render.result(ROWS, as_json=False, target="local", summary=True)
+    assert capsys.readouterr().err == "target local: 1 changed, 1 unchanged\n"
+    render.result(ROWS, as_json=False, target="local")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_empty_list_says_so_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert drawn([], monkeypatch) == []
+    assert capsys.readouterr().err == "nothing to show\n"
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr("sys.stderr", terminal)
+    render.result(ROWS, as_json=False, target="local")
+    render.error(NotFound("gone"), as_json=False)
+    assert "\x1b[1;31m" in terminal.getvalue()
+    monkeypatch.setenv(name, value)
+    plain = Terminal()
+    monkeypatch.setattr("sys.stdout", plain)
+    monkeypatch.setattr("sys.stderr", plain)
+    render.result(ROWS, as_json=False, target="local")
+    render.error(NotFound("gone"), as_json=False)
+    assert "\x1b" not in plain.getvalue()
+
+
+def test_no_pipe_ever_gets_a_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    render.result(ROWS, as_json=False, target="local", summary=True)
+    render.error(NotFound("gone", "look"), as_json=False)
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+
+
+def test_wide_letters_keep_the_columns_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    heading, wide, narrow = drawn([Row("日本", "ok", "x"), Row("abcd", "ok", "y")], monkeypatch)
+    assert heading.startswith("name  ")
+    assert wide.startswith("日本  ok")
+    assert narrow.startswith("abcd  ok")
+
+
+def test_times_are_local_and_todays_have_no_date() -> None:
+    now = datetime.now(UTC)
+    assert render.cell(now, short=True) == now.astimezone().strftime("%H:%M:%S")
+    assert render.cell(datetime(2020, 1, 2, 3, 4, tzinfo=UTC), short=True).startswith("2020-01-")

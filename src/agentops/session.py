@@ -6,11 +6,12 @@ main → Session(process, …) → commands.<noun>.<verb>(session, …) → Answ
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentops.errors import AgentOpsError, Kind, NotConfirmed, UsageError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from agentops.platforms.local import LocalPlatform
     from agentops.settings import Process
 
+_T = TypeVar("_T")
 _SPAN = re.compile(r"(?P<count>\d+)(?P<unit>[smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -125,24 +127,64 @@ class Session:
             raise NotConfirmed(f"not confirmed: {question}", "repeat the command with --yes; nothing was done")
         import typer
 
-        try:
-            agreed = typer.confirm(question, err=True)
-        except typer.Abort:
-            agreed = False
-        if not agreed:
+        if not _asked(lambda: typer.confirm(question, err=True)):
             raise NotConfirmed(f"declined: {question}", "nothing was done")
 
     def pause(self, words: str) -> None:
-        """Wait for Enter; the end of input counts as one."""
+        """Wait for Enter.
+
+        Raises:
+            NotConfirmed: the input ended instead.
+        """
         import typer
 
-        typer.prompt(words, default="", show_default=False, prompt_suffix=" … ", err=True)
+        ask = partial(typer.prompt, words, default="", show_default=False, prompt_suffix=" … ", err=True)
+        if _asked(ask) is None:
+            raise NotConfirmed(f"not answered: {words}", "nothing more was done")
+
+    def hidden(self, words: str) -> str:
+        """Ask for a value that is not shown.
+
+        Raises:
+            NotConfirmed: the input ended instead.
+        """
+        import typer
+
+        value = _asked(lambda: str(typer.prompt(words, hide_input=True, err=True)))
+        if value is None:
+            raise NotConfirmed(f"not answered: {words}", "nothing was done")
+        return value
 
     async def close(self) -> None:
         """Let go of the platform."""
         if self._platform is not None:
             await self._platform.close()
             self._platform = None
+
+
+def _asked(ask: Callable[[], _T]) -> _T | None:
+    """Ask on the terminal; None where the input ended. Ctrl-C interrupts, also inside the event loop.
+
+    The loop would only mark the first Ctrl-C, and the question would go on waiting.
+    """
+    import typer
+
+    interrupted = False
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        return ask()
+    except typer.Abort:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        return None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def database_url(process: Process) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from agentops.commands import secrets
+from agentops.session import Session
 from agentops.secret_values import digest
 from tests.commands.line import typed
 
@@ -64,6 +66,7 @@ def test_a_name_alone_is_asked_for_without_echo_on_a_terminal(monkeypatch: pytes
 
     monkeypatch.setattr("typer.prompt", prompt)
     session: Any = SimpleNamespace(interactive=True, note=lambda _: None)
+    session.hidden = partial(Session.hidden, session)
     assert secrets._given(session, ["WA_TOKEN"], check=False) == {"WA_TOKEN": SENTINEL}
     assert asked == [{"name": "WA_TOKEN", "hide_input": True, "err": True}]
 

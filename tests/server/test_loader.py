@@ -239,3 +239,16 @@ def test_active_rows_are_read_with_their_sources(database_url: str) -> None:
     found = asyncio.run(scenario())["ai-hello"]
     assert (found.version, found.reload, found.files) == (3, 2, {"main.py": "x"})
     assert found.deployed_at == "2026-11-23T10:00:00.000Z"
+
+
+def test_cancelling_an_apply_is_never_swallowed() -> None:
+    async def scenario() -> None:
+        for number in range(200):
+            loader = Loader()
+            task = asyncio.create_task(loader.apply([row()], stack()))
+            await asyncio.sleep(number / 200_000)
+            ended = task.done() or not task.cancel()
+            outcome: object = (await asyncio.gather(task, return_exceptions=True))[0]
+            assert ended or isinstance(outcome, asyncio.CancelledError)
+
+    asyncio.run(scenario())

@@ -63,9 +63,10 @@ def test_what_postgresql_cannot_store_costs_nobody_else_a_line(database_url: str
         writer.start()
         await writer.close(5)
         rows = await _stored(database_url)
+        told = rows.pop()
+        assert (told["event"], told["data"]) == ("ai.server.logs_dropped", {"dropped": 1})
         assert [row["event"] for row in rows] == [f"ai.test.{number}" for number in (*range(21), 22)]
         assert rows[20]["data"]["text"] == "nul � and a lone ?, and a real backslash-u \\u0000"
-        assert writer.dropped == 1
 
     asyncio.run(run())
 

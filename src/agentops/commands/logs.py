@@ -27,7 +27,7 @@ Slug = Annotated[str | None, typer.Argument(metavar="[SLUG]", help="One function
 Slugs = Annotated[
     list[str] | None, typer.Argument(metavar="[SLUG]…", help="Only these functions.", autocompletion=known_slugs)
 ]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="The newest so many lines.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The newest so many lines.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="15m", help="Not older: 15m, 2h, 1d or ISO 8601.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="5m", help="Older than that.")]
 Level = Annotated[

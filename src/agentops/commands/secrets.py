@@ -157,10 +157,7 @@ def _asked(session: Session, name: str, *, alone: bool, check: bool) -> str:
         return sys.stdin.read().removesuffix("\n").removesuffix("\r")
     if check:
         raise UsageError("--check asks nothing", f"give {name}=VALUE or --env-file FILE")
-    try:
-        return str(typer.prompt(name, hide_input=True, err=True))
-    except typer.Abort:
-        raise UsageError("no value given", "nothing was set") from None
+    return session.hidden(name)
 
 
 def _harmless(name: str) -> bool:

@@ -9,8 +9,10 @@ import typer
 from agentops.session import Session
 from agentops.store.stats import DayCount, StatusCount
 
-Days = Annotated[int, typer.Option("--days", min=1, max=36500, help="How many days back.")]
-Dates = Annotated[int, typer.Option("--days", min=1, max=36500, help="How many dates that have such vouchers.")]
+Days = Annotated[int, typer.Option("--days", metavar="N", min=1, max=36500, help="How many days back.")]
+Dates = Annotated[
+    int, typer.Option("--days", metavar="N", min=1, max=36500, help="How many dates that have such vouchers.")
+]
 
 
 async def vouchers(session: Session, days: Days = 7) -> list[StatusCount]:

@@ -171,9 +171,7 @@ async def _drain(queries: Queries, committed: float) -> tuple[float | None, list
     except TimedOut:
         who = await _holders(queries, flags=False)
         return None, who or [f"a money transaction that ran longer than {LOCK_SECONDS:.0f} s"]
-    seconds = round(time.monotonic() - committed, 3)
-    await queries.query(_SQL["release"], {"key": MONEY_LOCK})
-    return seconds, []
+    return round(time.monotonic() - committed, 3), []
 
 
 async def _holders(queries: Queries, *, flags: bool) -> list[str]:

@@ -77,10 +77,8 @@ left join agentops.flags f on f.name = w.name
 left join agentops.incidents o on o.kind = 'kill-switch' and o.status = 'open';
 
 -- drain --
-select pg_advisory_lock(%(key)s::bigint);
-
--- release --
-select pg_advisory_unlock(%(key)s::bigint);
+-- Got and let go in one statement: who got it alone has waited for every money transaction that held it shared.
+select pg_advisory_xact_lock(%(key)s::bigint);
 
 -- holders --
 -- Who keeps the kill switch waiting: holders of the money lock, and whoever holds a lock on flags without moving on.

@@ -151,9 +151,9 @@ class LogLine:
         at = self.timestamp.astimezone()
         today = at.date() == datetime.now(UTC).astimezone().date()
         stamp = at.strftime("%H:%M:%S.%f" if today else "%m-%d %H:%M:%S.%f")
-        own = "  ".join(f"{key}={_short(value)}" for key, value in self.data.items())
-        line = f"{stamp[:-3]} {self.level.upper():7} {self.event}  {self.function} {self.correlation_id[:8]}"
-        return f"{line}  {own}".rstrip()
+        head = (stamp[:-3], f"{self.level.upper():7}", self.event, self.function, self.correlation_id[:8])
+        own = (f"{key}={_short(value)}" for key, value in self.data.items())
+        return "  ".join(part for part in (*head, *own) if part)
 
 
 def _short(value: object) -> str:

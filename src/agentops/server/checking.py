@@ -64,7 +64,8 @@ async def _in_child(group: Sequence[Bundle]) -> dict[str, str]:
         [{"slug": b.slug, "files": dict(b.files), "entrypoint": b.entrypoint, "folder": b.folder} for b in group]
     )
     try:
-        out, err = await asyncio.wait_for(child.communicate(content.encode()), CHECK_SECONDS)
+        async with asyncio.timeout(CHECK_SECONDS):
+            out, err = await child.communicate(content.encode())
     except TimeoutError:
         out, err = b"", b""
         ended = f"does not import and answer its GET within {CHECK_SECONDS} s"

@@ -131,10 +131,10 @@ class Loader:
 
     async def _swap(self, row: ActiveRow, stack: Stack) -> str | None:
         label = f"{row.slug}@{row.version}"
-        loaded = asyncio.get_running_loop().run_in_executor(None, _import, row, label)
         try:
             # In a thread: other requests are answered while a module takes its time to import.
-            outcome = await asyncio.wait_for(loaded, IMPORT_SECONDS)
+            async with asyncio.timeout(IMPORT_SECONDS):
+                outcome = await asyncio.to_thread(_import, row, label)
         except TimeoutError:
             return f"{label}/{row.entrypoint}:1: the import takes more than {IMPORT_SECONDS} s"
         if isinstance(outcome, str):

@@ -84,19 +84,22 @@ class LogWriter:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._plenty.wait(), FLUSH_SECONDS)
             stored = await self._flush()
-            if self._closing:
+            if self._closing and (not stored or not self._buffer):
                 return
             if not stored:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _flush(self) -> bool:
-        """Empty the buffer; False where the database is away and the events stay."""
+        """Store what is in the buffer; False where the database is away and the events stay.
+
+        What comes meanwhile waits for the next time, else a busy server would store its events in ones and twos.
+        """
         self._filled.clear()
         self._plenty.clear()
-        while self._buffer:
-            if self.dropped:
-                self._report_drops()
-            batch = [self._buffer.popleft() for _ in range(min(BATCH, len(self._buffer)))]
+        waiting = len(self._buffer)
+        while waiting > 0 and self._buffer:
+            batch = [self._buffer.popleft() for _ in range(min(BATCH, waiting, len(self._buffer)))]
+            waiting -= len(batch)
             try:
                 await self._store(batch)
             except BaseException as failure:
@@ -105,6 +108,10 @@ class LogWriter:
                     await self._disconnect()
                     return False
                 raise
+            if self.dropped:
+                self._report_drops()
+        if self._buffer:
+            self._filled.set()
         return True
 
     def _keep(self, batch: list[Event]) -> None:

@@ -24,12 +24,13 @@ async def health(
     """Call the function's GET; None where it answers below 500 within 4 s, else what is wrong."""
     request = Request("GET", slug, str(uuid.uuid4()))
     try:
-        # What an operator's code answers may be anything, whatever its annotations say.
-        answer: object = await asyncio.wait_for(handle(request, stack), HEALTH_SECONDS)
+        async with asyncio.timeout(HEALTH_SECONDS):
+            answer: object = await handle(request, stack)
     except TimeoutError:
         return f"{label}: its GET takes more than {HEALTH_SECONDS} s"
     except modules.FAILURES as error:
         return modules.finding(error, label)
+    # What an operator's code answers may be anything, whatever its annotations say.
     if not isinstance(answer, Response):
         return f"{label}: its GET answers a {type(answer).__name__}, not an agentops.web.Response"
     if answer.status >= _SERVER_ERROR:

@@ -28,6 +28,7 @@ from agentops.errors import AgentOpsError
 from agentops.events import Events
 from agentops.server import heartbeat
 from agentops.server.context import ServerContext
+from agentops.server.echo import Echo
 from agentops.server.loader import Loader
 from agentops.server.log_writer import LogWriter, expire
 from agentops.server.order import Order
@@ -66,8 +67,8 @@ async def serve(role: str, order: Order, listening: socket.socket | None) -> Non
     """One process's life, from its first connection to its last word."""
     stop = _stop_event()
     database = await Database.opening(order.database_url)
-    writer = LogWriter(order.database_url)
-    context = ServerContext(uuid.uuid4(), role, order.url, database, Loader(), Events(writer))
+    writer, echo = LogWriter(order.database_url), Echo()
+    context = ServerContext(uuid.uuid4(), role, order.url, database, Loader(), Events(writer, echo=echo))
     clients = Clients(os.environ)
     watch = SettingsWatch(context, clients, order.stack_key)
     settings = asyncio.create_task(watch.run(), name="settings")
@@ -82,6 +83,7 @@ async def serve(role: str, order: Order, listening: socket.socket | None) -> Non
         settings.cancel()
         await asyncio.gather(settings, watch.close(), return_exceptions=True)
         await _last_words(context, writer, clients)
+        echo.close()
 
 
 async def _web(context: ServerContext, listening: socket.socket, stop: asyncio.Event) -> None:

@@ -40,6 +40,8 @@ async def stream(
     """
     conditions = _parameters(wanted)
     lines, snapshot = _read(await platform.query(_SQL["unseen"], {**conditions, "seen": _NOTHING, "limit": limit}))
+    if follow and len(lines) == limit:
+        gap(f"note: only the newest {limit:,} lines of before are shown; --since takes a shorter time")
     for line in lines:
         yield line
     while follow:

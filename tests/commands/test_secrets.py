@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agentops.commands import secrets
-from agentops.session import Session
 from agentops.secret_values import digest
+from agentops.session import Session
 from tests.commands.line import typed
 
 SENTINEL = "sk-sentinel-4711"

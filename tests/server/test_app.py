@@ -135,7 +135,7 @@ def test_a_defect_shows_its_type_in_an_event_and_nothing_to_the_client() -> None
 
 def test_a_function_that_answers_no_response_is_a_defect_like_any_other() -> None:
     async def fail(_request: Request, _stack: Stack) -> Response:
-        return cast("Any", {"success": True})
+        return cast("Response", {"success": True})
 
     context, recorded = _server(fail=fail)
     assert _ask(context, "POST", "/functions/v1/fail").status_code == 500

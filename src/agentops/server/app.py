@@ -86,7 +86,7 @@ class FunctionEndpoint:
         correlation_id = headers.get("x-correlation-id", "")
         if not _CORRELATION_ID.fullmatch(correlation_id):
             # It names a request and guards nothing, so it need not cost a system call.
-            correlation_id = str(uuid.UUID(int=random.getrandbits(128), version=4))  # noqa: S311 - as said
+            correlation_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
         marks = [(b"x-correlation-id", correlation_id.encode())]
         try:
             body = await read_body(scope, receive, body_limit(slug))

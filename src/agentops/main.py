@@ -245,10 +245,12 @@ def _remarks(session: Session, call: Call) -> None:
     """One line each about environment variables that look as if they should count, and do not."""
     from agentops.settings import ignored_names
 
-    taken = call.verb.__name__ == "serve" and session.process.origin == "default"  # a container's way to name it
-    if os.environ.get("DATABASE_URL") and not taken and not session.process.target.startswith("postgres"):
-        session.note('note: DATABASE_URL is set and not used; to operate that database: --target "$DATABASE_URL"')
     names = ignored_names()
+    if "DATABASE_URL" in names:
+        names.remove("DATABASE_URL")
+        taken = call.verb.__name__ == "serve" and session.process.origin == "default"  # a container's way to name it
+        if not taken and not session.process.target.startswith("postgres"):
+            session.note('note: DATABASE_URL is set and not used; to operate that database: --target "$DATABASE_URL"')
     if names:
         session.note(
             f"note: {', '.join(names)} in the environment {'is' if len(names) == 1 else 'are'} ignored; "

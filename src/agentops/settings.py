@@ -45,6 +45,8 @@ KNOWN_SECRETS = (
 # Addresses of the outside. They may be secrets of the stack; a process setting of the same name wins (the sandbox's
 # peers, a proxy), so these alone are read from the environment of a server.
 ADDRESSES = ("OPENAI_BASE_URL", "WHATSAPP_API_URL", "SLACK_WEBHOOK_URL")
+# Names that `status --env` printed for the shell, which set them on purpose.
+EXPORTED = "AGENTOPS_EXPORTED"
 DEFAULT_MODEL = "gpt-6-luna"
 DEFAULT_PORT = 54321
 
@@ -152,9 +154,11 @@ def is_flag(name: str) -> bool:
 
 
 def ignored_names(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Names in the environment that are flags or secrets of the stack, and are therefore not read from there."""
+    """Names in the environment that look as if they should count, and do not: flags, secrets, `DATABASE_URL`."""
     env = os.environ if environment is None else environment
-    return sorted(name for name in env if is_flag(name) or name in KNOWN_SECRETS)
+    exported = env.get(EXPORTED, "").split()
+    names = {name for name in env if is_flag(name) or name in KNOWN_SECRETS or (name == "DATABASE_URL" and env[name])}
+    return sorted(names.difference(exported))
 
 
 def _checked_target(target: str, origin: str) -> str:

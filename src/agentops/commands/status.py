@@ -15,7 +15,7 @@ import typer
 
 from agentops.server import keys
 from agentops.session import Session
-from agentops.settings import DEFAULT_PORT
+from agentops.settings import DEFAULT_PORT, EXPORTED
 
 ShowKeys = Annotated[bool, typer.Option("--show-keys", help="Show the stack's keys in clear.")]
 Env = Annotated[bool, typer.Option("--env", help='Print export lines, for: eval "$(agentops status --env)"')]
@@ -88,4 +88,6 @@ def _named(shown: Mapping[str, str]) -> Mapping[str, str | None]:
 
 
 def _exports(values: Mapping[str, str]) -> str:
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items())
+    # Names that came from here are no operator's mistake: later commands stay silent about them.
+    named = {**values, EXPORTED: " ".join(values)}
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in named.items())

@@ -28,6 +28,9 @@ TABLE = {
     "interrupted": 130, "terminated": 143,
 }  # fmt: skip
 
+# Modules may have children of their own (a refusal of OpenAI's); the tree is what `errors` draws.
+TREE = [child for child in AgentOpsError.__subclasses__() if child.__module__ == "agentops.errors"]
+
 
 def answered(monkeypatch: pytest.MonkeyPatch, verb: object) -> None:
     """Whatever is typed means this verb."""
@@ -38,7 +41,7 @@ def test_each_kind_has_its_exit_code() -> None:
     assert {kind.label: kind.exit_code for kind in Kind} == TABLE
 
 
-@pytest.mark.parametrize("kind", AgentOpsError.__subclasses__())
+@pytest.mark.parametrize("kind", TREE)
 def test_an_error_leaves_with_the_code_of_its_kind(kind: type[AgentOpsError], monkeypatch: pytest.MonkeyPatch) -> None:
     async def verb(_: Session) -> None:
         raise kind("it broke", "mend it")
@@ -54,7 +57,8 @@ def test_an_error_leaves_with_the_code_of_its_kind(kind: type[AgentOpsError], mo
 
 def test_the_error_tree_is_drawn_in_full() -> None:
     drawn = errors.__doc__ or ""
-    assert all(child.__name__ in drawn for child in AgentOpsError.__subclasses__())
+    assert len(TREE) > 5
+    assert all(child.__name__ in drawn for child in TREE)
 
 
 def test_a_defect_is_one_sentence_and_a_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:

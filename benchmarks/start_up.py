@@ -31,6 +31,8 @@ def measure() -> list[Figure]:
         hello = Path(folder) / "hello.py"
         hello.write_text(HELLO)
         environment = {**os.environ, "AGENTOPS_HOME": str(home), "AGENTOPS_TARGET": "local"}
+        # As installed: with compiled modules.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         commands = {
             "version": [agentops, "--version"],
             "help": [agentops, "--help"],

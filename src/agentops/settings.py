@@ -11,7 +11,6 @@ import getpass
 import os
 import re
 import socket
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,6 +176,8 @@ def _configuration(here: Path) -> tuple[Path | None, dict[str, object]]:
     candidates.append(_user_config() / "agentops.toml")
     for file in candidates:
         if file.is_file():
+            import tomllib
+
             try:
                 return file, tomllib.loads(file.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:

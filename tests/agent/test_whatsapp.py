@@ -13,7 +13,7 @@ from agentops.store import conversations, inbox, outbox
 from agentops.store.inbox import ATTEMPTS
 from tests.fakes.chat import chat_stack, settled, states, until, working
 from tests.fakes.providers import Providers, call, last, say, serving
-from tests.fakes.stacks import recorded
+from tests.fakes.stacks import recorded, set_flag
 from tests.fakes.whatsapp import CUSTOMER, deliver, payload, signed, text
 
 if TYPE_CHECKING:
@@ -273,6 +273,25 @@ def test_a_send_without_an_answer_is_uncertain_and_never_sent_again_until_a_stat
                 await ai_whatsapp_webhook.handle(signed(payload(statuses=[status])), stack)
                 assert [reply["state"] for reply in await replies(stack)] == [expected]
             assert (await replies(stack))[0]["wamid"] == "wamid.x"
+
+    asyncio.run(check())
+
+
+def test_a_send_whose_worker_died_is_uncertain_also_where_chat_has_been_switched_off_since(
+    database_url: str, providers: Providers
+) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            lease, message = await leased(stack)
+            async with stack.database.transaction() as transaction:
+                outbox_id = await outbox.put(transaction, lease, message, "hi")
+            assert await outbox.sending(stack.database, lease, outbox_id, "FEATURE_AGENT_CHAT")
+            await set_flag(stack.database, "FEATURE_AGENT_CHAT", enabled=False)
+            await conversations.release(stack.database, lease)
+            async with working(stack):
+                await until(lambda: settled(stack))
+            assert providers.sent == []
+            assert [reply["state"] for reply in await replies(stack)] == ["uncertain"]
 
     asyncio.run(check())
 

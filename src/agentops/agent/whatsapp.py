@@ -89,8 +89,10 @@ async def _settle_unanswered(
     lease: Lease, message: inbox.Message, stack: Stack, begun: inbox.Begun, reason: str
 ) -> None:
     outcome: inbox.Outcome = "dead" if begun.enabled and begun.attempts > inbox.BEGUN_AT_MOST else "skipped"
-    if begun.outbox_id and begun.outbox_state == "pending":
-        await outbox.settle(stack.database, lease, begun.outbox_id, "failed", outcome, error=reason)
+    if begun.outbox_id and begun.outbox_state in {"pending", "sending"}:
+        # `sending` that outlived its worker may have arrived, whatever the flag says now.
+        state: outbox.Settled = "failed" if begun.outbox_state == "pending" else "uncertain"
+        await outbox.settle(stack.database, lease, begun.outbox_id, state, outcome, error=reason)
     else:
         await inbox.finish(stack.database, lease, message, outcome, reason)
 

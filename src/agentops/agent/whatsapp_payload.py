@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 from uuid import UUID
 
 from agentops.store.outbox import Status
@@ -30,6 +31,7 @@ _TEXTS = {
 # Kinds that customers do not wait for an answer to.
 _SILENT = frozenset({"reaction", "system", "edit", "revoke", "ephemeral"})
 _DIGITS = re.compile(r"[1-9][0-9]{6,14}")
+_ID_LENGTH = 256
 _KIND = re.compile(r"[a-z_]{1,40}")
 _STATES = {"sent": "sent", "delivered": "delivered", "read": "read", "played": "read", "failed": "failed"}
 
@@ -67,7 +69,7 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 - whatever the JSON holds
         ValueError: it is not JSON.
     """
     try:
-        return storable(json.loads(body, parse_constant=_refuse))
+        return storable(json.loads(body, parse_constant=_refuse, parse_float=_number))
     except RecursionError:
         message = "nested too deeply"
         raise ValueError(message) from None
@@ -80,7 +82,7 @@ def messages(content: object) -> Iterator[Inbound]:
         phone_id = metadata.get("phone_number_id") if isinstance(metadata, dict) else None
         user_ids = {str(_at(contact, "wa_id")): _at(contact, "user_id") for contact in _objects(value, "contacts")}
         for message in _objects(value, "messages"):
-            yield inbound(message, str(phone_id or ""), user_ids.get(str(message.get("from"))))
+            yield inbound(message, phone_id if _is_id(phone_id) else "", user_ids.get(str(message.get("from"))))
 
 
 def inbound(message: dict[str, Any], phone_id: str, user_id: object = None) -> Inbound:
@@ -90,10 +92,10 @@ def inbound(message: dict[str, Any], phone_id: str, user_id: object = None) -> I
     own_id = message.get("from_user_id") or user_id
     kind = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "unknown"
     return Inbound(
-        message_id=given if isinstance(given, str) and given else _hash(message),
+        message_id=given if _is_id(given) else _hash(message),
         phone_id=phone_id,
         phone=f"+{sender}" if _DIGITS.fullmatch(sender) else None,
-        user_id=own_id if isinstance(own_id, str) and own_id else None,
+        user_id=own_id if _is_id(own_id) else None,
         kind=kind,
         text=next(
             (text for path in _TEXTS.get(kind, ()) if isinstance(text := _at(message, *path), str) and text), None
@@ -108,7 +110,7 @@ def statuses(content: object) -> list[Status]:
     for _, value in _changes(content):
         for status in _objects(value, "statuses"):
             wamid, state = status.get("id"), _STATES.get(str(status.get("status")))
-            if isinstance(wamid, str) and state:
+            if _is_id(wamid) and state:
                 code = next((_at(error, "code") for error in _objects(status, "errors")), None)
                 words = f"code {code}" if isinstance(code, int) else None
                 found.append(Status(wamid, state, _uuid(status.get("biz_opaque_callback_data")), words))  # type: ignore[arg-type]  # the table's values are the states
@@ -141,6 +143,11 @@ def _at(holder: object, *path: str) -> Any:  # noqa: ANN401 - whatever stands th
     return holder
 
 
+def _is_id(value: object) -> TypeGuard[str]:
+    """Whether this can be an id: what is longer than an index takes would cost the whole batch."""
+    return isinstance(value, str) and 0 < len(value) <= _ID_LENGTH
+
+
 def _hash(message: dict[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(message, sort_keys=True).encode()).hexdigest()
 
@@ -150,6 +157,12 @@ def _uuid(text: object) -> UUID | None:
         return UUID(text) if isinstance(text, str) else None
     except ValueError:
         return None
+
+
+def _number(text: str) -> float | str:
+    """A number; one beyond every float stays the text that it is, because no database takes infinity as JSON."""
+    number = float(text)
+    return number if math.isfinite(number) else text
 
 
 def _refuse(constant: str) -> None:

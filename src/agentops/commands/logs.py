@@ -77,8 +77,12 @@ async def show(
     )
     platform = await session.platform()
     await _note_unknown(session, platform, wanted.slugs)
+    found = False
     async for line in platform.logs(wanted, limit=limit, follow=False, gap=session.note):
+        found = True
         yield line
+    if not found:
+        session.note("note: no stored line matches")
 
 
 async def tail(

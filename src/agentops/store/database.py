@@ -28,6 +28,11 @@ _SQL = statements(__file__)
 # Every money transaction holds this advisory lock shared; the kill switch takes it alone, and thereby waits for them.
 MONEY_LOCK = 0x6D6F6E6579
 MONEY_SECONDS = 3
+# Three statements on one way to the server and back: the constants are ours, so they stand in the text.
+_MONEY = "; ".join(("begin", _SQL["bounds"], _SQL["barrier"])) % {
+    "milliseconds": f"'{MONEY_SECONDS * 1000}'",
+    "key": MONEY_LOCK,
+}
 
 
 class Transaction:
@@ -119,10 +124,11 @@ class Database:
         The shared lock is taken by a statement of its own, so that the next one sees every flag that was committed
         before a kill switch got the lock alone.
         """
-        async with self.transaction() as transaction:
-            await transaction.query(_SQL["bounds"], {"milliseconds": str(MONEY_SECONDS * 1000)})
-            await transaction.query(_SQL["barrier"], {"key": MONEY_LOCK})
-            yield transaction
+        async with self._connection() as connection:
+            with translated():
+                await run(connection, _MONEY)
+                yield Transaction(connection)
+                await connection.commit()  # what fails before is rolled back by the pool
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[Row]]:

@@ -172,12 +172,24 @@ async def finish(queries: Queries, lease: Lease, message: Message, outcome: Outc
         raise LeaseLost
 
 
-async def fail(queries: Queries, job: Job, error: str) -> Message | None:
+async def fail(queries: Queries, job: Job, error: str, *, counts: bool = True) -> Message | None:
     """Note a failed turn on the first message of the job that is not settled; after `ATTEMPTS` turns it is dead.
+
+    Args:
+        queries: a pool or a transaction.
+        job: what was worked on.
+        error: why it failed, in words that quote nobody.
+        counts: an attempt is counted even where the function failed before it began one (else it would fail forever).
 
     Returns:
         That message with its attempts up to now, or None where all are settled or the lease is lost.
     """
-    ids = [message.id for message in job.messages]
-    rows = await queries.query(_SQL["fail"], {**job.lease.key, "ids": ids, "error": error, "limit": ATTEMPTS})
+    parameters = {
+        **job.lease.key,
+        "ids": [message.id for message in job.messages],
+        "attempts": [message.attempts + counts for message in job.messages],
+        "error": error,
+        "limit": ATTEMPTS,
+    }
+    rows = await queries.query(_SQL["fail"], parameters)
     return Message(**rows[0]) if rows else None

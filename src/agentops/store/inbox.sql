@@ -75,21 +75,24 @@ from held where i.id = %(id)s and i.conversation_id = held.id and i.state = 'que
 returning i.id;
 
 -- fail --
--- A dead message takes its unsent reply along.
+-- A dead message takes its unsent reply along. `attempts` is what the failed turn was, if it did not come to count it.
 with held as (
     select id from agentops.conversations
     where id = %(conversation)s and fence = %(fence)s and lease_owner = %(owner)s::uuid
     for update
 ), head as (
-    select i.id from agentops.inbox i join held on i.conversation_id = held.id
-    where i.id = any(%(ids)s::bigint[]) and i.state = 'queued'
+    select i.id, greatest(i.attempts, job.attempts) as attempts
+    from unnest(%(ids)s::bigint[], %(attempts)s::int[]) as job (id, attempts)
+    join agentops.inbox i on i.id = job.id
+    join held on i.conversation_id = held.id
+    where i.state = 'queued'
     order by i.id
     limit 1
 ), failed as (
     update agentops.inbox i
-    set last_error = %(error)s,
-        state = case when i.attempts >= %(limit)s then 'dead' else 'queued' end,
-        finished_at = case when i.attempts >= %(limit)s then now() end
+    set last_error = %(error)s, attempts = head.attempts,
+        state = case when head.attempts >= %(limit)s then 'dead' else 'queued' end,
+        finished_at = case when head.attempts >= %(limit)s then now() end
     from head where i.id = head.id
     returning i.*
 ), unsent as (

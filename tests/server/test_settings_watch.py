@@ -95,9 +95,10 @@ def test_a_deployed_function_is_loaded_and_reported(database_url: str, stack_key
             await put_function(server.platform, "echo", 1)
             await eventually(lambda: "echo" in server.context.stack().functions)
             assert server.context.loader.get("echo") is not None
-            await asyncio.sleep(0.05)
-            [row] = await server.platform.servers()
-            assert row.functions["echo"] == {"version": 1, "reload": 0, "ok": True, "error": None}
+            reported = {"version": 1, "reload": 0, "ok": True, "error": None}
+            async with asyncio.timeout(5):
+                while (await server.platform.servers())[0].functions.get("echo") != reported:
+                    await asyncio.sleep(0.005)
 
     asyncio.run(run())
 

@@ -100,7 +100,7 @@ def test_a_deployed_function_is_loaded_and_reported(database_url: str, stack_key
             async def heard() -> None:
                 while not found:
                     [row] = await server.platform.servers()
-                    found += [row.functions[slug] for slug in row.functions if slug == "echo"]
+                    found.extend(row.functions[slug] for slug in row.functions if slug == "echo")
 
             await asyncio.wait_for(heard(), 5)
             assert found == [{"version": 1, "reload": 0, "ok": True, "error": None}]

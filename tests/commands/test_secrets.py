@@ -6,14 +6,19 @@ import io
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agentops.commands import secrets
 from agentops.secret_values import digest
 from agentops.session import Session
+from tests.clients.peer import Peer
 from tests.commands.line import typed
+from tests.sandbox.serving import closed_port, serving
+
+if TYPE_CHECKING:
+    from tests.conftest import StackKeys
 
 SENTINEL = "sk-sentinel-4711"
 
@@ -112,6 +117,40 @@ def test_a_retired_model_is_refused_with_its_replacement_unless_forced() -> None
     assert "agentops secrets set OPENAI_RESPONSES_MODEL=gpt-6-luna" in refused.err
     assert listed() == {}
     assert typed("secrets", "set", "OPENAI_RESPONSES_MODEL=gpt-3.5-turbo", "--force").code == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [("gpt-gone", "shut down gpt-gone on 2026-01-01"), ("gpt-unheard-of", "no model gpt-unheard-of")],
+)
+def test_where_openai_answers_its_own_list_has_the_last_word(
+    model: str, words: str, stack_keys: StackKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [{"id": "gpt-6-luna"}, {"id": "gpt-gone", "shutdown_date": "2026-01-01"}]
+    listing = {
+        "object": "list",
+        "data": [{"object": "model", "created": 1, "owned_by": "x", **each} for each in models],
+    }
+    monkeypatch.setenv("AGENTOPS_STACK_KEY", stack_keys.private)
+    typed("secrets", "set", f"OPENAI_API_KEY={SENTINEL}")
+    peer = Peer()
+    peer.answers(200, listing)
+    with serving(peer) as port:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+        refused = typed("secrets", "set", f"OPENAI_RESPONSES_MODEL={model}")
+        assert typed("secrets", "set", "OPENAI_RESPONSES_MODEL=gpt-6-luna").code == 0
+    assert (refused.code, words in refused.err, SENTINEL in refused.err) == (2, True, False)
+    assert {path for path, _, _ in peer.heard} == {"/v1/models"}
+
+
+def test_where_openai_does_not_answer_the_shipped_table_is_enough(
+    stack_keys: StackKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOPS_STACK_KEY", stack_keys.private)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{closed_port()}/v1")
+    done = typed("secrets", "set", f"OPENAI_API_KEY={SENTINEL}", "OPENAI_RESPONSES_MODEL=gpt-6-luna")
+    assert done.code == 0
+    assert "was not asked" in done.err
 
 
 def test_unsetting_asks_only_where_something_is_there() -> None:

@@ -15,13 +15,15 @@ from typing import Annotated
 
 import typer
 
-from agentops import dotenv, retired_models
+from agentops import dotenv, retired_models, seal
 from agentops.commands import Check, Yes
-from agentops.errors import Kind, UsageError
+from agentops.errors import AgentOpsError, Kind, UsageError
 from agentops.platforms import SecretChange, SecretInfo
 from agentops.secret_values import SHOWN_DIGITS, digest, is_name, stored
 from agentops.session import Answer, Session
 from agentops.settings import ADDRESSES, KNOWN_SECRETS, is_flag
+
+OPENAI_SECONDS = 4.0
 
 
 def _known() -> list[str]:
@@ -77,6 +79,8 @@ async def set_(
         )
     _warn_of_retired_models(session, values, force=force)
     platform = await session.platform()
+    if not force:
+        await _ask_openai(session, values)
     if not check:
         await session.warn_unserved()
     return _answer(await platform.set_secrets(values, check=check), check=check)
@@ -182,3 +186,39 @@ def _warn_of_retired_models(session: Session, values: Mapping[str, str | None], 
             hint = f"{instead} (or --force to set it all the same)"
             raise UsageError(f"{name}: OpenAI shut down {model} on {ends.day}", hint)
         session.note(f"note: OpenAI {'shut' if past else 'shuts'} down {model} on {ends.day}: {instead}")
+
+
+async def _ask_openai(session: Session, values: Mapping[str, str | None]) -> None:
+    """Where this machine can read the account's key and OpenAI answers, its own list has the last word on models.
+
+    Raises:
+        UsageError: the account's list says that a model is shut down, or does not have it.
+    """
+    models = {name: model for name, model in values.items() if model and name.endswith("_MODEL")}
+    key = seal.private_key(session.process.home)
+    # A sandbox's account is made up, and nobody outside has to hear of it.
+    if not models or key is None or session.process.target == "sandbox":
+        return
+    from agentops.platforms.local import secrets
+
+    given = {name: text for name, text in values.items() if text}
+    known = {**await secrets.values(await session.local(), key), **given}
+    if "OPENAI_API_KEY" not in known:
+        return
+    from agentops.clients import Clients
+
+    clients = Clients(os.environ)
+    try:
+        listed = {model.id: model for model in await clients.openai(known).models(deadline_seconds=OPENAI_SECONDS)}
+    except AgentOpsError as failure:
+        session.note(f"note: OpenAI's list of models was not asked ({failure.message}); the shipped table was")
+        return
+    finally:
+        await clients.aclose()
+    today = datetime.now(UTC).date().isoformat()
+    for name, model in models.items():
+        if model not in listed:
+            raise UsageError(f"{name}: this account has no model {model}", "choose another (or --force to set it)")
+        ends = listed[model].shutdown_date
+        if ends and ends <= today:
+            raise UsageError(f"{name}: OpenAI shut down {model} on {ends}", "choose another (or --force to set it)")

@@ -44,6 +44,8 @@ class Stack:
     secrets: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     functions: Mapping[str, Deployed] = field(default_factory=lambda: MappingProxyType({}))
     simulated: bool = False
+    # The key of `agentops.pseudonyms`, from the stack's private key.
+    pseudonym_key: bytes = field(default=b"", repr=False)
 
     def flag(self, name: str) -> bool:
         """Whether a flag is on in this generation. Lookup follows vouchers where it has no row of its own."""

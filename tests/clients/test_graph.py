@@ -161,7 +161,36 @@ def test_an_acceptance_without_an_id_leaves_it_open(provider: Peer, answer: Any)
     assert not failure(provider.url).certainly_not_sent
 
 
-@pytest.mark.parametrize("to", ["", "0788000000", "+0788", "250-RWANDA", "12345", "+2507880000001234567"])
+def test_a_customer_without_a_number_is_sent_to_by_user_id(provider: Peer) -> None:
+    provider.answers(200, {"contacts": [{"user_id": "RW.134"}], "messages": [{"id": "wamid.1"}]})
+    assert send(provider.url, to="RW.134") == Sent("wamid.1")
+    ((_, _, body),) = provider.heard
+    assert (body["recipient"], "to" in body, body["type"]) == ("RW.134", False, "text")
+
+
+def test_a_number_is_asked_for_by_a_button(provider: Peer) -> None:
+    provider.answers(200, {"messages": [{"id": "wamid.1"}]})
+
+    async def main() -> Sent:
+        graph = Graph(TOKEN, "1", base_url=provider.url)
+        try:
+            return await graph.request_contact("RW.134", "Your number?", "outbox-7")
+        finally:
+            await graph.aclose()
+
+    assert asyncio.run(main()) == Sent("wamid.1")
+    ((_, _, body),) = provider.heard
+    assert (body["recipient"], body["type"], body["biz_opaque_callback_data"]) == ("RW.134", "interactive", "outbox-7")
+    assert body["interactive"] == {
+        "type": "request_contact_info",
+        "body": {"text": "Your number?"},
+        "action": {"name": "request_contact_info"},
+    }
+
+
+@pytest.mark.parametrize(
+    "to", ["", "RW", "RW.", "rw.134", "RW.13 4", "0788000000", "+0788", "250-RWANDA", "12345", "+2507880000001234567"]
+)
 def test_a_number_without_its_country_is_refused_before_sending(provider: Peer, to: str) -> None:
     with pytest.raises(UsageError) as caught:
         send(provider.url, to=to)

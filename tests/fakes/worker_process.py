@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import openai  # noqa: F401 - its second of import would be a second of the lease
+
 from agentops.server import worker
 from tests.fakes.chat import chat_stack, context
 from tests.fakes.providers import Providers
@@ -13,7 +15,7 @@ from tests.fakes.providers import Providers
 async def main() -> None:
     database_url, providers_url = sys.argv[1:]
     async with chat_stack(database_url, Providers(url=providers_url)) as stack:
-        await worker.run(context(stack), asyncio.Event(), lease_seconds=1.0)
+        await worker.run(context(stack), asyncio.Event(), lease_seconds=1.0, burst_seconds=0.0)
 
 
 if __name__ == "__main__":

@@ -102,8 +102,8 @@ def test_a_worker_that_lost_its_lease_can_write_nothing(database_url: str, provi
             (new,) = await conversations.claim(stack.database, str(uuid.uuid4()), 9)
             assert new.fence == old.fence + 1
             for write in (
-                inbox.begin(stack.database, old, job.messages[0], CHAT),
-                inbox.finish(stack.database, old, job.messages[0], "done"),
+                inbox.begin(stack.database, old, job.messages, CHAT),
+                inbox.finish(stack.database, old, job.messages, "done"),
                 conversations.hold(stack.database, old),
             ):
                 with pytest.raises(LeaseLost):
@@ -127,12 +127,12 @@ def test_a_message_that_comes_while_its_conversation_is_leased_is_not_overlooked
             (job,) = await inbox.queued(stack.database, [lease])
             await deliver(stack, text("two"))
             assert await conversations.claim(stack.database, owner, 9) == []
-            await inbox.finish(stack.database, lease, job.messages[0], "done")
+            await inbox.finish(stack.database, lease, job.messages, "done")
             assert await conversations.release(stack.database, lease)
             (again,) = await conversations.claim(stack.database, owner, 9)
             (rest,) = await inbox.queued(stack.database, [again])
             assert [message.payload["text"]["body"] for message in rest.messages] == ["two"]
-            await inbox.finish(stack.database, again, rest.messages[0], "done")
+            await inbox.finish(stack.database, again, rest.messages, "done")
             assert not await conversations.release(stack.database, again)
 
     asyncio.run(check())
@@ -147,17 +147,17 @@ def test_a_message_that_always_fails_is_dead_after_five_attempts_and_the_next_on
 
             async def work(job: inbox.Job, stack: Any) -> None:
                 for message in job.messages:
-                    begun = await inbox.begin(stack.database, job.lease, message, CHAT)
+                    begun = await inbox.begin(stack.database, job.lease, [message], CHAT)
                     body = message.payload["text"]["body"]
                     seen.append(f"{body} {begun.attempts if begun else None}")
                     if body == "poison":
                         raise RuntimeError(body)
-                    await inbox.finish(stack.database, job.lease, message, "done")
+                    await inbox.finish(stack.database, job.lease, [message], "done")
 
             server = context(stack)
             server.loader = cast("Any", SimpleNamespace(get=lambda _: SimpleNamespace(work=work)))
             stop = asyncio.Event()
-            task = asyncio.create_task(worker.run(server, stop, wait=lambda _: 0.0))
+            task = asyncio.create_task(worker.run(server, stop, wait=lambda _: 0.0, burst_seconds=0.0))
             await deliver(stack, text("poison"), text("fine"))
             await until(lambda: settled(stack))
             stop.set()

@@ -30,3 +30,5 @@ How you write
 
 # Routes equal prompts to one cache at the model's provider; another text is another key.
 CACHE_KEY = "chat-" + hashlib.sha256(INSTRUCTIONS.encode()).hexdigest()[:16]
+# What a customer is asked who uses a user name: the message carries a button that shares the number.
+ASK_CONTACT = "To do this I need to know your phone number. Please share it with the button below."

@@ -12,6 +12,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from agentops.agent import policy
 from agentops.agent.outcome import Outcome
 from agentops.agent.policy import Refused
 from agentops.errors import TimedOut
@@ -32,7 +33,7 @@ _KEY_LENGTH = 255
 async def moved(tool: Tool, request: BaseModel, call: Call) -> Outcome:
     """Perform a tool in its transaction; with an idempotency key, once."""
     key = _checked(call.idempotency_key)
-    async with call.stack.database.money() as transaction:
+    async with call.stack.database.money(policy.walled(call.principal)) as transaction:
         if key is None:
             return Outcome.done(await tool.perform(request, call, transaction))
         scope = f"{tool.name}:{call.principal.channel}:{call.principal.actor}"

@@ -37,7 +37,8 @@ class Tool:
     """A tool by its name. `perform(request, call, queries)` does it or raises `Refused`.
 
     `phone` is the request's field that names the customer, `words` what other fields are refused with if not
-    `Invalid <field>`. Where `moves_money`, `queries` is the open money transaction, else the pool.
+    `Invalid <field>`. Where `moves_money`, `queries` is the open money transaction, else the pool; for a
+    customer always a transaction behind row-level security.
     """
 
     name: str
@@ -142,7 +143,11 @@ class Tool:
         request = self._request(arguments, call)
         if self.moves_money:
             return await money.moved(self, request, call)
-        return Outcome.done(await self.perform(request, call, call.stack.database))
+        customer = policy.walled(call.principal)
+        if customer is None:
+            return Outcome.done(await self.perform(request, call, call.stack.database))
+        async with call.stack.database.bounded(customer) as transaction:
+            return Outcome.done(await self.perform(request, call, transaction))
 
     def _request(self, arguments: Arguments, call: Call) -> BaseModel:
         what = "The request body" if call.principal.channel == "http" else "The text of the arguments"
@@ -163,8 +168,7 @@ class Tool:
     def _finish(self, call: Call, outcome: Outcome, began: float) -> None:
         events = call.stack.events.bind(call.correlation_id, self.slug)
         fields: dict[str, object] = {"channel": call.principal.channel, **call.masked}
-        if "voucher_id" in outcome.body:
-            fields["voucher_id"] = outcome.body["voucher_id"]
+        fields |= {name: outcome.body[name] for name in ("voucher_id", "approval_id") if name in outcome.body}
         if outcome.event != "success":
             fields |= {"status": outcome.status, "error": outcome.finding or outcome.body["error"]}
         if outcome.replayed:

@@ -1,4 +1,4 @@
-"""WhatsApp's Cloud API (Meta's Graph): send a text, mark a message as read.
+"""WhatsApp's Cloud API (Meta's Graph): send a text, ask for a number, mark a message as read.
 
     outbox row → Graph.send_text(to, body, callback_data) → POST {base_url}/{phone_id}/messages → Sent(message_id)
 
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from agentops.clients import graph_codes
+from agentops.clients.graph_codes import Action
 from agentops.errors import AgentOpsError, Kind, UsageError
 
 if TYPE_CHECKING:
@@ -28,11 +30,9 @@ if TYPE_CHECKING:
 BASE_URL = "https://graph.facebook.com/v26.0"
 CONNECT_SECONDS = 3.0
 TEXT_LIMIT = 4096  # characters of a text's body; Graph refuses more
+CONTACT_LIMIT = 1024  # of an interactive message's body
+_USER_ID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
 
-# Codes of a token that is invalid (0, 190) or lacks a permission; 200–299 belong here too.
-_AUTHORISATION = frozenset({0, 3, 10, 190, 131005, *range(200, 300)})
-# Codes that pass by waiting: load, maintenance, rate limits of app, account, number and pair.
-_TRANSIENT = frozenset({1, 2, 4, 80007, 130429, 131000, 131016, 131056, 131057})
 _TRACE = re.compile(r"[A-Za-z0-9_+/=-]{1,80}")
 
 
@@ -41,6 +41,7 @@ class GraphError(AgentOpsError):
 
     Attributes:
         code: Meta's error code, or None where there was no answer of its own.
+        action: what the code asks for.
         fbtrace_id: what Meta's support asks for.
         certainly_not_sent: nothing reached the customer: no connection, or an explicit refusal. False where the answer
             was lost or could not be read.
@@ -53,15 +54,17 @@ class GraphError(AgentOpsError):
         *,
         code: int | None = None,
         fbtrace_id: str | None = None,
+        action: Action | None = None,
         certainly_not_sent: bool,
     ) -> None:
         super().__init__(message, hint)
         self.code = code
         self.fbtrace_id = fbtrace_id
         self.certainly_not_sent = certainly_not_sent
-        if code is None or code in _TRANSIENT:
+        self.action = action or graph_codes.action(code)
+        if self.action in graph_codes.WAITING:
             self.kind = Kind.UNAVAILABLE
-        elif code in _AUTHORISATION:
+        elif self.action is Action.TOKEN:
             self.kind = Kind.NOT_AUTHORISED
 
 
@@ -104,20 +107,34 @@ class Graph:
         """Send a text message.
 
         Args:
-            to: the customer's number with its country code, with or without `+`.
+            to: the customer's number with its country code, with or without `+`; or their user id (`RW.…`), where
+                Meta tells no number.
             body: at most `TEXT_LIMIT` characters.
             callback_data: comes back in the status webhooks, at most 512 characters: the outbox row's id.
             correlation_id: sent as `x-correlation-id`.
 
         Raises:
             GraphError: see its attributes.
-            UsageError: `to` is no international number; nothing was sent.
+            UsageError: `to` is neither an international number nor a user id; nothing was sent.
         """
+        text = {"type": "text", "text": {"body": body, "preview_url": False}}
+        return await self._send(to, text, callback_data, correlation_id)
+
+    async def request_contact(self, to: str, body: str, callback_data: str, correlation_id: str | None = None) -> Sent:
+        """Send a text with a button by which the customer shares their own number: a `contacts` webhook follows.
+
+        The arguments and errors are those of `send_text`; `body` has at most `CONTACT_LIMIT` characters.
+        """
+        action = {"type": "request_contact_info", "body": {"text": body}, "action": {"name": "request_contact_info"}}
+        return await self._send(to, {"type": "interactive", "interactive": action}, callback_data, correlation_id)
+
+    async def _send(
+        self, to: str, content: Mapping[str, object], callback_data: str, correlation_id: str | None
+    ) -> Sent:
         message = {
             "recipient_type": "individual",
-            "to": _international(to),
-            "type": "text",
-            "text": {"body": body, "preview_url": False},
+            **_addressed(to),
+            **content,
             "biz_opaque_callback_data": callback_data,
         }
         answer = await self._post(message, correlation_id)
@@ -135,6 +152,15 @@ class Graph:
         mark = {"status": "read", "message_id": message_id, "typing_indicator": {"type": "text"}}
         await self._post(mark, correlation_id)
 
+    def prepare(self) -> httpx.AsyncClient:
+        """Make the client, which takes a while, so that it is not made between a reply's `sending` and its request."""
+        import httpx
+
+        if self._client is None:
+            timeout = httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout))
+            self._client = httpx.AsyncClient(timeout=timeout)
+        return self._client
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._client is not None:
@@ -144,9 +170,7 @@ class Graph:
     async def _post(self, message: Mapping[str, object], correlation_id: str | None) -> Any:  # noqa: ANN401 - as Meta says
         import httpx
 
-        if self._client is None:
-            timeout = httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout))
-            self._client = httpx.AsyncClient(timeout=timeout)
+        client = self.prepare()
         headers = {"authorization": f"Bearer {self._token}"}
         if correlation_id:
             headers["x-correlation-id"] = correlation_id
@@ -154,7 +178,7 @@ class Graph:
         try:
             # A read timeout is per read: only this one ends an answer that trickles.
             async with asyncio.timeout(self._timeout):
-                response = await self._client.post(self._address, json=content, headers=headers)
+                response = await client.post(self._address, json=content, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
             hint = "see the network and WHATSAPP_API_URL"
             raise GraphError("WhatsApp cannot be reached", hint, certainly_not_sent=True) from None
@@ -184,13 +208,20 @@ def _refusal(status: int, answer: object) -> GraphError:
             trace = trace if isinstance(trace, str) and _TRACE.fullmatch(trace) else None
             # Meta's words may quote the recipient, so only its code is repeated.
             hint = f"quote fbtrace_id {trace} to Meta" if trace else None
-            if code in _AUTHORISATION:
-                hint = "set a token that may send for this number: agentops secrets set WA_TOKEN"
+            hint = graph_codes.FIXES.get(graph_codes.action(code), hint)
             words = f"WhatsApp refuses the message (code {code})"
             return GraphError(words, hint, code=code, fbtrace_id=trace, certainly_not_sent=True)
+    if status == HTTPStatus.UNAUTHORIZED:
+        hint = graph_codes.FIXES[Action.TOKEN]
+        return GraphError("WhatsApp answered 401", hint, action=Action.TOKEN, certainly_not_sent=True)
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     refused = refused and status != HTTPStatus.REQUEST_TIMEOUT
     return GraphError(f"WhatsApp answered {status}", certainly_not_sent=refused)
+
+
+def _addressed(to: str) -> dict[str, str]:
+    """Whom a message goes to: `recipient` is a user id, `to` a number. Where both stand, Meta takes `to`."""
+    return {"recipient": to} if _USER_ID.fullmatch(to) else {"to": _international(to)}
 
 
 def _international(to: str) -> str:

@@ -96,6 +96,7 @@ def _since(begun: float) -> int:
 async def _database(session: Session, platform: Platform) -> AsyncIterator[Check]:
     yield await _check("database", _answers(session, platform))
     yield await _check("schema", _schema(platform))
+    yield await _check("customer-wall", _wall(platform))
     yield await _check("connections", _connections(platform))
     yield await _check("voucher-codes", _codes(platform))
     yield await _check("money-transactions", _money(platform))
@@ -118,6 +119,16 @@ async def _schema(platform: Platform) -> Verdict:
     if refusing:
         return "degraded", f"constraint {refusing} refuses status void: voiding fails", "agentops db migrate"
     return _ok(f"schema version {found}")
+
+
+async def _wall(platform: Platform) -> Verdict:
+    from agentops.store import schema
+
+    missing = await schema.wall_missing(platform)
+    if missing:
+        words = f"customers' tools run without row-level security: {missing}"
+        return "degraded", words, "agentops db migrate, as a database user who may create roles and owns the tables"
+    return _ok("row-level security holds customers' tools to their own rows")
 
 
 async def _connections(platform: Platform) -> Verdict:
@@ -201,6 +212,8 @@ async def _work(platform: Platform) -> AsyncIterator[Check]:
     yield await _check("secrets", _secrets(platform))
     yield await _check("queue", _queue(platform))
     yield await _check("dead-letters", _dead_letters(platform))
+    yield await _check("replies", _replies(platform))
+    yield await _check("sending", _sending(platform))
     yield await _check("incidents", _incidents(platform))
 
 
@@ -239,6 +252,35 @@ async def _dead_letters(platform: Platform) -> Verdict:
         return _ok("no message was given up")
     hint = "agentops logs show ai-whatsapp-webhook --event ai.whatsapp.message.error"
     return "degraded", f"{dead:,} messages were given up after repeated failures", hint
+
+
+async def _replies(platform: Platform) -> Verdict:
+    from agentops.store import health as figures
+
+    found = await figures.replies(platform)
+    if found.uncertain:
+        words = f"{found.uncertain:,} replies may have arrived or not"
+        return "degraded", words, "agentops outbox list --state uncertain"
+    if found.waiting:
+        return _ok(f"{found.waiting:,} replies wait for WhatsApp's word")
+    return _ok("no reply is uncertain")
+
+
+async def _sending(platform: Platform) -> Verdict:
+    """Business numbers that Meta does not let send; a rate passes by itself, the others need somebody."""
+    from agentops.clients import graph_codes
+    from agentops.store import pacing
+
+    found = await pacing.blocked(platform)
+    if not found:
+        return _ok("every business number may send")
+    worst = next((entry for entry in found if entry.reason != "rate"), found[0])
+    words = "; ".join(
+        f"number {entry.phone_id} may not send for {entry.seconds:.0f} s "
+        f"({graph_codes.words(entry.code)}), {entry.waiting:,} replies wait"
+        for entry in found
+    )
+    return "degraded", words, graph_codes.FIXES[graph_codes.Action(worst.reason)]
 
 
 async def _incidents(platform: Platform) -> Verdict:

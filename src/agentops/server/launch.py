@@ -47,6 +47,8 @@ class Wanted:
     host: str
     port: int
     command: str
+    # Per worker, at the same time.
+    lanes: int = 16
 
 
 async def prepare(platform: LocalPlatform, process: Process, kind: str) -> keys.StackKey:
@@ -90,7 +92,9 @@ class Launch:
         self, database_url: str, private_key: str, kind: str, note: Callable[[str], None], stop: asyncio.Event
     ) -> AsyncIterator[asyncio.Task[None]]:
         """Run the processes until the block ends or `stop` is set; the task ends when they all have."""
-        self._supervisor = Supervisor(self._children(Order(database_url, self.url, private_key), kind), note)
+        self._supervisor = Supervisor(
+            self._children(Order(database_url, self.url, private_key, self._wanted.lanes), kind), note
+        )
         task = asyncio.create_task(self._supervisor.run(stop))
         try:
             yield task

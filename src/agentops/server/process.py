@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import resource
 import signal
@@ -26,13 +25,14 @@ import uvloop
 from agentops.clients import Clients
 from agentops.errors import AgentOpsError
 from agentops.events import Events
-from agentops.server import heartbeat
+from agentops.server import foreign_logs, heartbeat
 from agentops.server.context import ServerContext
 from agentops.server.echo import Echo
 from agentops.server.loader import Loader
 from agentops.server.log_writer import LogWriter, expire
 from agentops.server.order import Order
 from agentops.server.settings_watch import SettingsWatch
+from agentops.store import inbox
 from agentops.store.database import Database
 
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ def main() -> None:
     order = Order.read(_first_line())
     # Ctrl-C reaches every process of the terminal; the supervisor's word counts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Outages are told by events, once; the pool would tell every attempt.
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     listening = socket.socket(fileno=options.socket) if options.socket is not None else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(options.role, order, listening))
@@ -69,13 +67,14 @@ async def serve(role: str, order: Order, listening: socket.socket | None) -> Non
     database = await Database.opening(order.database_url)
     writer, echo = LogWriter(order.database_url), Echo()
     context = ServerContext(uuid.uuid4(), role, order.url, database, Loader(), Events(writer, echo=echo))
+    foreign_logs.take_over(context.events)
     clients = Clients(os.environ)
     watch = SettingsWatch(context, clients, order.stack_key)
     settings = asyncio.create_task(watch.run(), name="settings")
     logs = writer.start()
     try:
         await _first(watch, stop)
-        work = _web(context, listening, stop) if listening else _worker(context, stop)
+        work = _web(context, listening, stop) if listening else _worker(context, stop, order.lanes)
         await _until_over(work, [settings, logs])
     finally:
         context.draining = True
@@ -119,12 +118,13 @@ async def _web(context: ServerContext, listening: socket.socket, stop: asyncio.E
     await serving
 
 
-async def _worker(context: ServerContext, stop: asyncio.Event) -> None:
-    from agentops.server import worker
+async def _worker(context: ServerContext, stop: asyncio.Event, lanes: int) -> None:
+    from agentops.server import reconcile, worker
 
     context.events.info("ai.server.started", role=context.role, pid=os.getpid())
-    working = asyncio.create_task(worker.run(context, stop), name="queue")
+    working = asyncio.create_task(worker.run(context, stop, lanes=lanes), name="queue")
     retention = asyncio.create_task(_retention(context.database), name="retention")
+    reconciling = asyncio.create_task(reconcile.run(context), name="reconcile")
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -135,13 +135,16 @@ async def _worker(context: ServerContext, stop: asyncio.Event) -> None:
     finally:
         stopped.cancel()
         retention.cancel()
+        reconciling.cancel()
 
 
 async def _retention(database: Database) -> None:
-    """Every hour, delete the log rows that are too old, batch by batch."""
+    """Every hour, delete log rows and settled messages that are too old, batch by batch."""
     while True:
         with suppress(AgentOpsError):
             while await expire(database):
+                pass
+            while await inbox.expire(database):
                 pass
             await heartbeat.forget(database)
         await asyncio.sleep(EXPIRE_EVERY_SECONDS)

@@ -21,14 +21,20 @@ from agentops.errors import AgentOpsError
 from agentops.platforms.local.listen import Line
 from agentops.store import conversations, inbox
 from agentops.store.conversations import LeaseLost
+from agentops.store.outbox import NotYet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentops.server.context import ServerContext
+    from agentops.store.conversations import Lease
     from agentops.store.inbox import Job
 
 LANES = 16
+# Messages of one customer that come with pauses no longer than this are answered as one turn.
+BURST_SECONDS = 1.2
+# What a timer here may be early by.
+_LATE_SECONDS = 0.003
 POLL_SECONDS = 1.0
 # Less than what the process grants before it ends, so that the leases of unfinished lanes are let go in time.
 DRAIN_SECONDS = 6.5
@@ -49,6 +55,7 @@ async def run(
     lanes: int = LANES,
     lease_seconds: float = conversations.LEASE_SECONDS,
     wait: Callable[[int], float] = backoff,
+    burst_seconds: float = BURST_SECONDS,
 ) -> None:
     """Work until `stop` is set, then end what is under way within `DRAIN_SECONDS`.
 
@@ -58,8 +65,9 @@ async def run(
         lanes: how many conversations are worked on at the same time.
         lease_seconds: how long a lease holds without being renewed; it is renewed three times as often.
         wait: seconds before the next attempt, by the attempts so far.
+        burst_seconds: how long a pause ends what a customer writes in one go; 0 answers each message by itself.
     """
-    worker = _Worker(context, stop, lanes, lease_seconds, wait)
+    worker = _Worker(context, stop, lanes, lease_seconds, wait, burst_seconds)
     helpers = [asyncio.create_task(each) for each in (worker.listen(), worker.renew(), worker.heed_stop())]
     try:
         while not stop.is_set():
@@ -82,6 +90,9 @@ class _Worker:
     lanes: int
     lease_seconds: float
     wait: Callable[[int], float]
+    burst_seconds: float
+    # Leases of lanes that ended well and are not released yet.
+    ended: list[Lease] = field(default_factory=list)
     running: dict[asyncio.Task[None], Job] = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     # The database has failed and not answered since: told once, not every second.
@@ -92,22 +103,36 @@ class _Worker:
         return str(self.context.server_id)
 
     async def claim(self) -> None:
-        """Fill the free lanes."""
+        """Let go of what has ended, and fill the free lanes."""
+        await self.let_go()
         free = self.lanes - len(self.running)
         if free <= 0:
             return
         database = self.context.database
         try:
-            leases = await conversations.claim(database, self.owner, free, seconds=self.lease_seconds)
+            leases = await conversations.claim(
+                database, self.owner, free, seconds=self.lease_seconds, burst_seconds=self.burst_seconds
+            )
             jobs = await inbox.queued(database, leases)
         except AgentOpsError as failure:
             self._trouble(failure)
             return
         self.failing = False
         for job in jobs:
-            task = asyncio.create_task(self._lane(replace(job, stopping=self.stop.is_set)))
+            task = asyncio.create_task(
+                self._lane(replace(job, stopping=self.stop.is_set, burst_seconds=self.burst_seconds))
+            )
             self.running[task] = job
             task.add_done_callback(self._ended)
+
+    async def let_go(self) -> None:
+        """Release the conversations in which all went well, together: that is a third of the queue's statements."""
+        leases, self.ended = self.ended, []
+        try:
+            await conversations.release_all(self.context.database, leases)
+        except AgentOpsError as failure:
+            self.ended += leases
+            self._trouble(failure)
 
     async def listen(self) -> None:
         """Wake the claims when a message comes; without the connection, the poll is the floor."""
@@ -118,7 +143,7 @@ class _Worker:
                     self.wake.set()
                     while True:
                         if await line.wait(60.0):
-                            self.wake.set()
+                            self._wake_after_the_pause()
                 finally:
                     await line.close()
             await asyncio.sleep(POLL_SECONDS)
@@ -138,6 +163,13 @@ class _Worker:
                 if job.lease.conversation_id not in kept:
                     task.cancel()
 
+    def _wake_after_the_pause(self) -> None:
+        """A message has come: its lane is due when its customer pauses."""
+        if self.burst_seconds:
+            asyncio.get_running_loop().call_later(self.burst_seconds + _LATE_SECONDS, self.wake.set)
+        else:
+            self.wake.set()
+
     async def heed_stop(self) -> None:
         """Wake the claims to hear that it is over."""
         await self.stop.wait()
@@ -154,6 +186,8 @@ class _Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.let_go(), RELEASE_SECONDS)
 
     async def _lane(self, job: Job) -> None:
         """One conversation, from its lease to its release."""
@@ -162,15 +196,20 @@ class _Worker:
             due_in = await self._work(job)
         except LeaseLost:
             return
+        except NotYet as later:
+            due_in = later.seconds
         except asyncio.CancelledError:
             with suppress(AgentOpsError, TimeoutError):
                 await asyncio.wait_for(conversations.release(self.context.database, job.lease), RELEASE_SECONDS)
             raise
         except Exception as failure:  # noqa: BLE001 - one lane's failure is no other lane's
             due_in = await self._failed(job, failure)
+        if due_in is None:
+            self.ended.append(job.lease)
+            return
         try:
             if await conversations.release(self.context.database, job.lease, due_in=due_in):
-                asyncio.get_running_loop().call_later(due_in or 0.0, self.wake.set)
+                asyncio.get_running_loop().call_later(due_in, self.wake.set)
         except AgentOpsError as failure:
             self._trouble(failure)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SQL = statements(__file__)
 LEASE_SECONDS = 30.0
+# However long a customer goes on writing, the first of their messages waits no longer than this for the others.
+BURST_CAP_SECONDS = 5.0
 
 
 class LeaseLost(Conflict):
@@ -46,9 +48,21 @@ class Lease:
         return {"conversation": self.conversation_id, "owner": self.owner, "fence": self.fence}
 
 
-async def claim(queries: Queries, owner: str, limit: int, *, seconds: float = LEASE_SECONDS) -> list[Lease]:
-    """Lease up to `limit` conversations in which something is due, or whose holder has gone. Longest waiting first."""
-    rows = await queries.query(_SQL["claim"], {"owner": owner, "limit": limit, "seconds": seconds})
+async def claim(
+    queries: Queries, owner: str, limit: int, *, seconds: float = LEASE_SECONDS, burst_seconds: float = 0.0
+) -> list[Lease]:
+    """Lease up to `limit` conversations in which something is due, or whose holder has gone. Longest waiting first.
+
+    One whose customer wrote less than `burst_seconds` ago is left to them, for `BURST_CAP_SECONDS` at most.
+    """
+    parameters = {
+        "owner": owner,
+        "limit": limit,
+        "seconds": seconds,
+        "burst": burst_seconds,
+        "burst_cap": BURST_CAP_SECONDS if burst_seconds else 0.0,
+    }
+    rows = await queries.query(_SQL["claim"], parameters)
     return [Lease(**{**row, "owner": owner}) for row in rows]
 
 
@@ -78,6 +92,13 @@ async def release(queries: Queries, lease: Lease, *, due_in: float | None = None
     """
     rows = await queries.query(_SQL["release"], {**lease.key, "due_in": due_in})
     return bool(rows and rows[0]["waits"])
+
+
+async def release_all(queries: Queries, leases: Sequence[Lease]) -> None:
+    """Let go of leases of one owner; those that are another's by now stay as they are. What waits is due at once."""
+    if leases:
+        ids, fences = [lease.conversation_id for lease in leases], [lease.fence for lease in leases]
+        await queries.query(_SQL["release_all"], {"ids": ids, "fences": fences, "owner": leases[0].owner})
 
 
 async def hold(queries: Queries, lease: Lease) -> None:

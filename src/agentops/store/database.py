@@ -3,11 +3,13 @@
 Database.open(url) → query(statement)               one statement, committed by itself
                    → transaction()                  several statements, one commit
                    → money()                        a transaction behind the kill switch's barrier
+                   → bounded()                      a short transaction; of a customer: behind row-level security
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import dict_row
@@ -28,6 +30,14 @@ _SQL = statements(__file__)
 # Every money transaction holds this advisory lock shared; the kill switch takes it alone, and thereby waits for them.
 MONEY_LOCK = 0x6D6F6E6579
 MONEY_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """Whose rows a transaction may touch: a verified phone (E.164), and the actor that its rows remember."""
+
+    phone: str
+    actor: str
 
 
 class Transaction:
@@ -113,14 +123,25 @@ class Database:
                     yield Transaction(connection)
 
     @asynccontextmanager
-    async def money(self) -> AsyncIterator[Transaction]:
-        """A transaction that moves money: bounded in time, and behind the barrier.
+    async def bounded(self, customer: Customer | None = None) -> AsyncIterator[Transaction]:
+        """A transaction of at most 3 s a statement. With a customer it sees and changes rows of theirs only."""
+        milliseconds = str(MONEY_SECONDS * 1000)
+        async with self.transaction() as transaction:
+            if customer is None:
+                await transaction.query(_SQL["bounds"], {"milliseconds": milliseconds})
+            else:
+                whose = {"phone": customer.phone, "actor": customer.actor}
+                await transaction.query(_SQL["behind_the_wall"], {"milliseconds": milliseconds, **whose})
+            yield transaction
+
+    @asynccontextmanager
+    async def money(self, customer: Customer | None = None) -> AsyncIterator[Transaction]:
+        """A transaction that moves money: bounded in time, behind the barrier, and with a customer behind the wall.
 
         The shared lock is taken by a statement of its own, so that the next one sees every flag that was committed
         before a kill switch got the lock alone.
         """
-        async with self.transaction() as transaction:
-            await transaction.query(_SQL["bounds"], {"milliseconds": str(MONEY_SECONDS * 1000)})
+        async with self.bounded(customer) as transaction:
             await transaction.query(_SQL["barrier"], {"key": MONEY_LOCK})
             yield transaction
 

@@ -1,9 +1,12 @@
 """The outbox: a reply is written down before it is sent, and never sent again where it may have arrived.
 
 put → pending → sending → sent → delivered → read      (the last two by Meta's status webhooks)
-                   │    └→ pending      certainly not sent: may be tried again
-                   ├→ uncertain         no answer, or the worker died: waits for a status webhook, is not resent
-                   └→ failed
+         ↑         │  └→ failed
+         │         ├→ pending     certainly not sent, may be tried again: the lane or the number waits (`NotYet`)
+         │         └→ sending     no answer, or the worker died: waits for a status webhook, is never resent …
+         └──────────── uncertain  … and after ten minutes is an operator's: `outbox resolve --as sent|failed|resend`
+
+An uncertain reply stands in the one open incident of kind `uncertain-reply` until a late status or a word settles it.
 """
 
 from __future__ import annotations
@@ -11,14 +14,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from uuid import UUID
 
+from agentops.errors import AgentOpsError, Kind, NotFound
 from agentops.sql import statements
 from agentops.store.conversations import LeaseLost
+from agentops.store.inbox import CHANNEL
 from agentops.store.storable import storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
+    from datetime import datetime
 
     from agentops.platforms import Queries
     from agentops.store.conversations import Lease
@@ -26,7 +32,17 @@ if TYPE_CHECKING:
 
 _SQL = statements(__file__)
 
-Settled = Literal["sent", "uncertain", "failed"]
+Settled = Literal["sent", "sending", "failed"]
+STATES = ("pending", "sending", "sent", "delivered", "read", "uncertain", "failed")
+ACTOR = "agentops"
+# One message per 6 s to one customer, ten in a row (Meta lets 45 be borrowed; ten keeps well away from it).
+INTERVAL_SECONDS = 6.0
+BURST = 10
+LONGEST_BACKOFF = 300.0
+# A number's block that has ended lets one message through, and the others wait so long for its outcome.
+PROBE_SECONDS = 10.0
+UNCERTAIN = "no answer and no status: the reply may have arrived"
+REASON = "replies of which nobody knows whether they arrived"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,53 @@ class Status:
     state: Literal["sent", "delivered", "read", "failed"]
     callback_data: UUID | None = None
     error: str | None = None
+    code: int | None = None
+
+
+class NotYet(AgentOpsError):
+    """Nothing failed: the reply waits in the outbox, its conversation is due again in `seconds`, no attempt counts."""
+
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self, seconds: float, why: str) -> None:
+        super().__init__(f"the reply waits: {why}")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Whether a reply was taken for sending; if not, whether the flag is off, or how long it has to wait and why."""
+
+    taken: bool
+    enabled: bool
+    seconds: float
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A reply that an incident took in, or let go of: with `state` it is settled."""
+
+    outbox: str
+    incident: int
+    correlation_id: str | None = None
+    state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A reply as operators see it, without its text. `customer` is a phone number: mask it before it is shown."""
+
+    id: str
+    state: str
+    customer: str
+    correlation_id: str
+    characters: int
+    code: int | None
+    error: str | None
+    created_at: datetime
+    sending_since: datetime | None
+    sent_at: datetime | None
 
 
 async def put(queries: Queries, lease: Lease, message: Message, body: str) -> str:
@@ -50,26 +113,41 @@ async def put(queries: Queries, lease: Lease, message: Message, body: str) -> st
     return str((await queries.query(_SQL["put"], parameters))[0]["id"])
 
 
-async def sending(queries: Queries, lease: Lease, outbox_id: str, flag: str) -> bool:
-    """Take a pending reply for sending; False where the flag is off, or it is not pending.
+async def sending(
+    queries: Queries, lease: Lease, outbox_id: str, flag: str, *, interval: float = INTERVAL_SECONDS
+) -> Taken:
+    """Take a pending reply for sending, unless its customer's pace or a block of its number says to wait.
 
     Raises:
         LeaseLost: the conversation is another worker's by now.
     """
-    rows = await queries.query(_SQL["sending"], {**lease.key, "id": outbox_id, "flag": flag})
-    if not rows[0]["held"]:
+    pace = {"interval": interval, "ahead": interval * (BURST - 1), "probe": PROBE_SECONDS}
+    (row,) = await queries.query(_SQL["sending"], {**lease.key, **pace, "id": outbox_id, "flag": flag})
+    if not row.pop("held"):
         raise LeaseLost
-    return bool(rows[0]["taken"])
+    return Taken(**row)
 
 
-async def again(queries: Queries, lease: Lease, outbox_id: str, error: str) -> None:
-    """Put a reply back that certainly was not sent.
+async def back_off(
+    queries: Queries,
+    lease: Lease,
+    outbox_id: str,
+    error: str,
+    code: int | None,
+    *,
+    interval: float = INTERVAL_SECONDS,
+) -> tuple[int, float]:
+    """Put a reply back that certainly was not sent; the refusals in a row, and the seconds its conversation waits.
 
     Raises:
         LeaseLost: the conversation is another worker's by now.
     """
-    if not await queries.query(_SQL["again"], {**lease.key, "id": outbox_id, "error": error}):
+    pace = {"ahead": interval * (BURST - 1), "longest": LONGEST_BACKOFF}
+    parameters = {**lease.key, **pace, "id": outbox_id, "error": error, "code": code}
+    rows = await queries.query(_SQL["back_off"], parameters)
+    if not rows:
         raise LeaseLost
+    return rows[0]["strikes"], rows[0]["seconds"]
 
 
 async def settle(
@@ -81,8 +159,11 @@ async def settle(
     *,
     wamid: str | None = None,
     error: str | None = None,
+    code: int | None = None,
 ) -> None:
     """End a reply and, in the same statement, the message that it answers. A status that came first is kept.
+
+    As `sending` it is left to its status webhook, and only the message ends.
 
     Raises:
         LeaseLost: the conversation is another worker's by now.
@@ -94,6 +175,7 @@ async def settle(
         "outcome": outcome,
         "wamid": wamid,
         "error": error,
+        "code": code,
     }
     if not await queries.query(_SQL["settle"], parameters):
         raise LeaseLost
@@ -109,7 +191,58 @@ async def statuses(queries: Queries, found: Sequence[Status]) -> int:
             "state": each.state,
             "id": str(each.callback_data) if each.callback_data else None,
             "error": each.error,
+            "code": each.code,
         }
         for each in found
     ]
     return len(await queries.query(_SQL["statuses"], {"statuses": json.dumps(content)}))
+
+
+async def report(queries: Queries, seconds: float) -> list[Reported]:
+    """Turn replies uncertain that wait for a status longer than `seconds`, and take them into the open incident."""
+    parameters = {"seconds": seconds, "error": UNCERTAIN, "reason": REASON, "actor": ACTOR}
+    return [Reported(**row) for row in await queries.query(_SQL["report"], parameters)]
+
+
+async def tidy(queries: Queries) -> list[Reported]:
+    """Let the incident go of what is known by now; without entries it is closed."""
+    return [Reported(**row) for row in await queries.query(_SQL["tidy"], {"actor": ACTOR})]
+
+
+async def listed(queries: Queries, state: str | None, limit: int) -> list[Entry]:
+    """Replies, newest first."""
+    return [Entry(**row) for row in await queries.query(_SQL["listed"], {"state": state, "limit": limit})]
+
+
+async def one(queries: Queries, outbox_id: str) -> Entry:
+    """One reply.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    rows = await queries.query(_SQL["one"], {"id": outbox_id}) if _is_id(outbox_id) else []
+    if not rows:
+        raise NotFound(f"there is no reply {outbox_id!r} in the outbox", "agentops outbox list")
+    return Entry(**rows[0])
+
+
+async def reveal(queries: Queries, outbox_id: str, actor: str) -> str:
+    """A reply's text; that `actor` read it is written down."""
+    return str((await queries.query(_SQL["reveal"], {"id": outbox_id, "actor": actor}))[0]["body"])
+
+
+async def resolve(queries: Queries, outbox_id: str, to: str, *, among: Sequence[str], actor: str) -> bool:
+    """Settle a reply by an operator's word, if its state is `among` these; as `pending` it is sent again.
+
+    Returns:
+        Whether it was; False where its state is another by now, or its message is forgotten.
+    """
+    parameters = {"id": outbox_id, "to": to, "from": list(among), "actor": actor, "channel": CHANNEL}
+    return bool(await queries.query(_SQL["resolve"], parameters))
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return bool(UUID(text))
+    except ValueError:
+        return False

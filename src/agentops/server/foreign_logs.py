@@ -1,0 +1,73 @@
+"""What libraries log goes the same way as our own events, scrubbed; nothing of it reaches the output by itself.
+
+    httpx, openai, uvicorn, psycopg, asyncio, … → root → ForeignLogs → `ai.log.<logger>`, WARNING and worse
+
+Their words are no constants: an exception or an address may quote a customer. So the message is scrubbed as text, a
+traceback is told as type and place only, and the query of an address is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentops.events import Events
+
+WORDS = 500
+_NAME = re.compile(r"[^a-z0-9_.]+")
+_QUERY = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']*")
+_QUOTED = re.compile(r"(?s)([:=(])\s*(?:[bru]?\"[^\"]*\"|[bru]?'[^']*'|\{.*\})")
+
+
+class ForeignLogs(logging.Handler):
+    """Turns log records into events."""
+
+    def __init__(self, events: Events, level: int = logging.WARNING) -> None:
+        super().__init__(level)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record as an event; whatever is wrong with it, the one who logged hears nothing of it."""
+        try:
+            words = _QUOTED.sub(r"\1 …", _QUERY.sub(r"\1", record.getMessage()))[:WORDS]
+            fields: dict[str, object] = {"error": words}
+            if record.exc_info and record.exc_info[0] is not None:
+                fields["exception"] = _where(record.exc_info[0], record.exc_info[2])
+            name = f"ai.log.{_NAME.sub('_', record.name.lower())}"
+            self._emit(record.levelno)(name, **fields)
+        except Exception:  # noqa: BLE001 - a log line is worth no failure
+            return
+
+    def _emit(self, level: int) -> Callable[..., None]:
+        if level >= logging.ERROR:
+            return self._events.error
+        if level >= logging.WARNING:
+            return self._events.warning
+        return self._events.info if level >= logging.INFO else self._events.debug
+
+
+def take_over(events: Events, level: int = logging.WARNING) -> ForeignLogs:
+    """Make the root logger tell its records as events, and take every other handler from every logger."""
+    handler = ForeignLogs(events, level)
+    root = logging.getLogger()
+    for name in list(logging.root.manager.loggerDict):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Outages are told by events, once; the pool would tell every attempt.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    logging.captureWarnings(capture=True)
+    return handler
+
+
+def _where(kind: type[BaseException], place: object) -> str:
+    frames = traceback.extract_tb(place)[-2:]  # type: ignore[arg-type]  # what logging keeps there
+    places = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
+    return f"{kind.__name__} in {places}" if places else kind.__name__

@@ -55,6 +55,20 @@ def test_an_error_leaves_with_the_code_of_its_kind(kind: type[AgentOpsError], mo
     assert json.loads(machine.err) == {"error": kind.kind.label, "message": "it broke", "hint": "mend it"}
 
 
+def test_the_next_step_goes_where_this_line_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def verb(session: Session) -> None:
+        session.note("note: agentops up, as pipx upgrade agentops-runbook says")
+        raise NotFound("gone", "agentops status, then agentops logs show")
+
+    answered(monkeypatch, verb)
+    assert "agentops status, then" in typed("x").err
+    given = typed("x", "--target", "postgresql://me:secret@db/stack").err
+    assert "→ agentops --target 'postgresql://me:***@db/stack' status, then agentops --target " in given
+    assert "note: agentops --target 'postgresql://me:***@db/stack' up, as pipx upgrade agentops-runbook says" in given
+    monkeypatch.setenv("AGENTOPS_TARGET", "sandbox")
+    assert "→ agentops status, then agentops logs show\n" in typed("x").err
+
+
 def test_the_error_tree_is_drawn_in_full() -> None:
     drawn = errors.__doc__ or ""
     assert len(TREE) > 5

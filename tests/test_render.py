@@ -93,6 +93,69 @@ def test_a_narrow_terminal_gets_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@dataclass(frozen=True)
+class Wide:
+    """A row with columns that a narrow terminal does without."""
+
+    name: str
+    digest: str = field(default="d" * 30, metadata={"spare": 2})
+    origin: str = field(default="o" * 30, metadata={"spare": 1})
+    at: str = "a" * 20
+
+
+def test_a_narrow_terminal_does_without_spare_columns_before_it_gets_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    def heading(width: int) -> list[str]:
+        return drawn([Wide("x")], monkeypatch, width)[0].split()  # type: ignore[list-item]
+
+    assert heading(100) == ["name", "digest", "origin", "at"]
+    assert heading(80) == ["name", "digest", "at"]
+    assert heading(40) == ["name", "at"]
+    assert drawn([Wide("x")], monkeypatch, 20)[0] == "x"  # type: ignore[list-item]
+
+
+@dataclass(frozen=True)
+class Words:
+    words: str
+    verbatim: bool = False
+
+    def text(self) -> str:
+        return self.words
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("  words " * 4, ["  words   words   words", "      words"]),
+        ("$ agentops logs show --since 15m", ["$ agentops logs show --since 15m"]),
+        ("at https://example.org/a-long-address", ["at https://example.org/a-long-address"]),
+    ],
+)
+def test_sentences_are_folded_between_words_and_what_is_copied_is_not(
+    words: str, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "25")
+    for value, expected in ((Words(words), lines), (Words(words, verbatim=True), [words])):
+        terminal = Terminal()
+        with contextlib.redirect_stdout(terminal):
+            render.result(value, as_json=False, target="local")
+        assert terminal.getvalue().splitlines() == expected
+
+
+def test_a_note_stands_below_what_was_printed_before() -> None:
+    class Both(io.StringIO):
+        """A file that both streams end in; stdout is written when it is flushed."""
+
+        def flush(self) -> None:
+            file.append(self.getvalue())
+            self.truncate(self.seek(0))
+
+    file: list[str] = []
+    stdout, stderr = Both(), Both()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        render.result([Row("a", "ok", "f", changed=True)], as_json=False, target="local", summary=True)
+    assert [text.split("\t")[0].split(":")[0] for text in file if text] == ["a", "target local"]
+
+
 def test_what_changed_is_summed_up_with_the_target(capsys: pytest.CaptureFixture[str]) -> None:
     render.result(ROWS, as_json=False, target="local", summary=True)
     assert capsys.readouterr().err == "target local: 1 changed, 1 unchanged\n"

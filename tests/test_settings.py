@@ -8,7 +8,7 @@ import pytest
 
 from agentops import settings
 from agentops.errors import UsageError
-from agentops.settings import process
+from agentops.settings import process, without_password
 
 
 @pytest.fixture
@@ -80,3 +80,21 @@ def test_flags_have_a_short_and_a_full_name() -> None:
 def test_names_that_somebody_put_in_the_environment_are_found() -> None:
     environment = {"OPENAI_API_KEY": "x", "FEATURE_AGENT_CHAT": "1", "PATH": "/bin", "OPENAI_BASE_URL": "http://x"}
     assert settings.ignored_names(environment) == ["FEATURE_AGENT_CHAT", "OPENAI_API_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("postgresql://me:s3cret@db/stack", "postgresql://me:***@db/stack"),
+        ("postgresql://me:s3@cret@db/stack", "postgresql://me:***@db/stack"),
+        ("postgresql://me:s3/cret@db/stack", "postgresql://me:***@db/stack"),
+        (
+            "postgresql://db/stack?user=me&password=s3cret&sslmode=require",
+            "postgresql://db/stack?user=me&password=***&sslmode=require",
+        ),
+        ("postgresql://me@db/stack?application_name=a@b", "postgresql://me@db/stack?application_name=a@b"),
+        ("local", "local"),
+    ],
+)
+def test_a_password_is_masked_wherever_it_stands(target: str, shown: str) -> None:
+    assert without_password(target) == shown

@@ -21,8 +21,9 @@ HEAVY = {
     "rich",
 }
 PROBE = """
-import json, sys
+import json, os, sys
 from agentops import main
+os._exit = sys.exit
 sys.argv = ["agentops", *json.loads(sys.argv[1])]
 try:
     main.main()

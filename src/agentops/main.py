@@ -12,8 +12,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from agentops.errors import AgentOpsError, Kind, UsageError
 from agentops.session import Answer, Call, Session
@@ -86,8 +86,23 @@ def leave(failure: AgentOpsError, options: Options) -> int:
         import traceback
 
         render.note("".join(traceback.format_exception(failure)))
+    failure.hint = failure.hint and _addressed(failure.hint, options)
     render.error(failure, as_json=options.json)
     return failure.kind.exit_code
+
+
+def _addressed(words: str, options: Options) -> str:
+    """The next step as it has to be typed: `--target` on this line has to stand on that one too."""
+    if options.target is None or "--sandbox" in words:
+        return words
+    import re
+    import shlex
+
+    from agentops.commands import nouns
+    from agentops.settings import without_password
+
+    target = shlex.quote(without_password(options.target))
+    return re.sub(rf"\bagentops (?=(?:{'|'.join(nouns())})\b)", lambda _: f"agentops --target {target} ", words)
 
 
 def hoist(argv: Sequence[str]) -> tuple[list[str], Options]:
@@ -200,16 +215,16 @@ async def _perform(call: Call, options: Options, process: Any) -> int:  # noqa: 
             task.cancel()
 
     async def dispatch(argv: Sequence[str]) -> int:
-        rest, inner = hoist(argv)
-        nested = parse(rest)
-        if not isinstance(nested, Call):
-            return nested
         try:
-            return await _finish(nested, session, Options(inner.target, options.json, options.debug))
+            rest, inner = hoist(argv)
+            if inner.target:
+                raise UsageError("a step runs on the target of the whole run", "leave out its --target")
+            nested = parse(rest)
+            return await _finish(nested, session, options) if isinstance(nested, Call) else nested
         except AgentOpsError as failure:
             return leave(failure, options)
 
-    session = Session(process, render.note, dispatch)
+    session = Session(process, lambda line: render.note(_addressed(line, options)), dispatch)
     loop.add_signal_handler(signal.SIGTERM, end)
     try:
         _remarks(session, call)
@@ -237,10 +252,19 @@ async def _finish(call: Call, session: Session, options: Options) -> int:
     answer = value if isinstance(value, Answer) else Answer(value)
     # A plain list is something looked at; a command that changes things answers with an Answer.
     changes = isinstance(value, Answer)
-    render.result(answer.value, as_json=options.json, target=session.process.label, summary=changes)
+    value = _with_addressed_hints(answer.value, options)
+    render.result(value, as_json=options.json, target=session.process.label, summary=changes)
     if answer.note:
-        render.note(answer.note)
+        render.note(_addressed(answer.note, options))
     return leave(answer.failure, options) if answer.failure else answer.kind.exit_code
+
+
+def _with_addressed_hints(value: object, options: Options) -> object:
+    if isinstance(value, list):
+        return [_with_addressed_hints(entry, options) for entry in value]
+    if options.target and getattr(value, "hint", None):
+        return replace(cast("Any", value), hint=_addressed(cast("Any", value).hint, options))
+    return value
 
 
 def _remarks(session: Session, call: Call) -> None:

@@ -4,11 +4,13 @@ value ── --json ──────────────→ JSON document 
       ── stdout is a terminal → table (a card per row where it is too narrow), or what the value's own `text()` says
       ── stdout is a pipe ────→ tab-separated rows; streams as JSON Lines
 
-A table never cuts a value: sentences wrap, a hint stands below its row, and what still does not fit becomes cards.
+A table never cuts a value: sentences wrap, a hint stands below its row. Where that is still too wide, the columns that
+a dataclass marks as spare are left out (JSON has them), and then rows become cards.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -65,7 +67,9 @@ def item(value: object, *, as_json: bool) -> None:
 
 
 def note(line: str) -> None:
-    """Print one line for eyes on stderr."""
+    """Print one line for eyes on stderr, below what stdout has got so far: both may end in one file."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - the one module that prints
 
 
@@ -106,7 +110,7 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any of its six kinds
 def _single(value: object) -> None:
     text = getattr(value, "text", None)
     if text is not None:
-        _styled(text())
+        _styled(text(), verbatim=getattr(value, "verbatim", False))
         return
     content = plain(value)
     if not isinstance(content, dict):
@@ -133,23 +137,27 @@ def _rows(values: Sequence[object], hidden: Sequence[str]) -> None:
         if name not in hidden and any(entry.get(name) not in (None, "", [], ()) for entry in dicts)
     ]
     texts = [{name: cell(entry.get(name), short=True) for name in shown} for entry in dicts]
-    for line in _table(shown, texts, shutil.get_terminal_size().columns):
+    for line in _table(shown, texts, shutil.get_terminal_size().columns, _spare(values[0])):
         _out(line)
 
 
-def _table(names: list[str], rows: list[dict[str, str]], width: int) -> list[str]:
-    """The lines of a table at most `width` wide; cards where that cannot be done without cutting."""
-    from rich.cells import cell_len
+def _spare(value: object) -> list[str]:
+    """The columns that a narrow terminal does without, the first to go first: fields marked `spare`, by rank."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return []
+    ranks = {field.name: field.metadata["spare"] for field in dataclasses.fields(value) if "spare" in field.metadata}
+    return sorted(ranks, key=lambda name: ranks[name])
 
+
+def _table(names: list[str], rows: list[dict[str, str]], width: int, spare: Sequence[str]) -> list[str]:
+    """The lines of a table at most `width` wide; cards where that cannot be done without cutting."""
     columns = [name for name in names if name != "hint"]
-    widths = {name: max(cell_len(name), *(cell_len(row[name]) for row in rows)) for name in columns}
-    spare = width - sum(widths.values()) - len(_GAP) * (len(columns) - 1)
-    for name in columns:
-        if name in _SENTENCES and spare < 0:
-            narrowed = max(min(widths[name], _NARROWEST), widths[name] + spare)
-            spare += widths[name] - narrowed
-            widths[name] = narrowed
-    if spare < 0:
+    widths = _widths(columns, rows, width)
+    for name in spare:
+        if widths is None and name in columns:
+            columns.remove(name)
+            widths = _widths(columns, rows, width)
+    if widths is None:
         return _cards(names, rows, width)
     colour = _coloured(sys.stdout)
     heading = _GAP.join(_pad(name.replace("_", " "), widths[name]) for name in columns).rstrip()
@@ -166,6 +174,20 @@ def _table(names: list[str], rows: list[dict[str, str]], width: int) -> list[str
         if row.get("hint", "–") != "–":
             lines.append(_paint(f"  → {row['hint']}", _DIM if colour else ""))
     return lines
+
+
+def _widths(columns: Sequence[str], rows: Sequence[dict[str, str]], width: int) -> dict[str, int] | None:
+    """How wide each column is, sentences narrowed as far as needed; None where they do not fit into `width`."""
+    from rich.cells import cell_len
+
+    widths = {name: max(cell_len(name), *(cell_len(row[name]) for row in rows)) for name in columns}
+    left = width - sum(widths.values()) - len(_GAP) * (len(columns) - 1)
+    for name in columns:
+        if name in _SENTENCES and left < 0:
+            narrowed = max(min(widths[name], _NARROWEST), widths[name] + left)
+            left += widths[name] - narrowed
+            widths[name] = narrowed
+    return widths if left >= 0 else None
 
 
 def _cards(names: list[str], rows: list[dict[str, str]], width: int) -> list[str]:
@@ -245,12 +267,26 @@ def _summary(values: Sequence[object], target: str) -> None:
         note(f"target {target}: {sum(map(bool, changed))} changed, {len(changed) - sum(map(bool, changed))} unchanged")
 
 
-def _styled(text: str) -> None:
-    """Print text of our own; on a terminal the first word of a level is coloured."""
+def _styled(text: str, *, verbatim: bool = False) -> None:
+    """Print text of our own; on a terminal long lines are folded between words and the word of a level is coloured."""
+    if sys.stdout.isatty() and not verbatim:
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(folded for line in text.split("\n") for folded in _folded(line, width))
     if _coloured(sys.stdout):
         for level, style in (("ERROR", _RED), ("WARNING", _YELLOW)):
             text = text.replace(f" {level} ", f" {_paint(level, style)} ", 1)
     _out(text)
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """A line in several where it is too long; as it is where it is a command to copy, or would still not fit."""
+    if len(line) <= width or line.lstrip().startswith("$"):
+        return [line]
+    start = line[: len(line) - len(line.lstrip())]
+    # What is indented or has columns goes on further in; a sentence does not.
+    indent = f"{start}    " if start or _GAP in line else ""
+    parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return parts if all(len(part) <= width for part in parts) else [line]
 
 
 def _coloured(stream: Any) -> bool:  # noqa: ANN401 - any text stream

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY_FILE = "stack.key"
+VARIABLE = "AGENTOPS_STACK_KEY"
 _KEY_BYTES = 32
 _NONCE = bytes(12)
 _CONTEXT = b"agentops/sealed-secret/v1"
@@ -39,7 +40,7 @@ def private_key(home: Path, environment: Mapping[str, str] | None = None) -> str
     Raises:
         UsageError: the file is there and cannot be read.
     """
-    given = (os.environ if environment is None else environment).get("AGENTOPS_STACK_KEY", "").strip()
+    given = (os.environ if environment is None else environment).get(VARIABLE, "").strip()
     if given:
         return given
     file = home / KEY_FILE

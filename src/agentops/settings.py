@@ -27,6 +27,9 @@ KNOWN_FLAGS = {"chat": CHAT, "voice": VOICE, "vouchers": VOUCHERS, "customer-loo
 TRUTHY = frozenset({"1", "true", "yes", "on"})
 FALSY = frozenset({"0", "false", "no", "off", ""})
 
+# What servers and this machine's `invoke` show each other; the first start makes it.
+SERVICE_KEY = "SUPABASE_SERVICE_ROLE_KEY"
+
 KNOWN_SECRETS = (
     "OPENAI_API_KEY",
     "OPENAI_RESPONSES_MODEL",
@@ -36,7 +39,7 @@ KNOWN_SECRETS = (
     "WA_TOKEN",
     "WA_VERIFY_TOKEN",
     "WA_APP_SECRET",
-    "SUPABASE_SERVICE_ROLE_KEY",
+    SERVICE_KEY,
     "SUPABASE_ANON_KEY",
     "AGENT_STAFF_MSISDNS",
     "AGENT_COUNTRY",
@@ -77,7 +80,13 @@ class Process:
     @property
     def label(self) -> str:
         """The target for eyes: a database address without its password."""
-        return re.sub(r"(?<=://)([^:/@]+):[^@]*@", r"\1:***@", self.target)
+        return without_password(self.target)
+
+
+def without_password(target: str) -> str:
+    """A target for eyes: `***` for a password, also where it holds an @ or stands in the query."""
+    shown = re.sub(r"(?<=://)([^:/@]*):[^?]*@", r"\1:***@", target)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", shown)
 
 
 def process(

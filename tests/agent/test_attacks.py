@@ -200,7 +200,7 @@ def test_our_own_statements_find_nothing_of_another_behind_the_wall(database_url
 
     async def act(stack: Stack) -> None:
         victims = await with_victim(stack)
-        assert await idempotency.claim(stack.database, "create_voucher:chat:customer 2", "k", "f") is None
+        assert await idempotency.claim(stack.database, f"create_voucher:chat:{VICTIM}", "k", "f") is None
         before = await stack.database.query(THEIRS, {"me": ATTACKER})
         async with behind(stack.database) as own:
             assert (await own.query("select current_user as me"))[0]["me"] == "agentops_agent"

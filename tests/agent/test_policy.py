@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from agentops.agent import policy
@@ -56,4 +58,6 @@ def test_staff_are_the_senders_that_the_setting_lists() -> None:
     assert not customer.operator
     assert OTHER not in customer.actor
     assert customer.actor != policy.sender("+250788111002", stack).actor
+    # Keyed: who does not know the stack's key cannot find the number by trying all that fit the mask.
+    assert customer.actor.rpartition(" ")[2] != hashlib.sha256(OTHER.encode()).hexdigest()[:8]
     assert not policy.sender(PHONE, bare_stack()).staff

@@ -12,7 +12,7 @@ from agentops.agent import asking, loop, whatsapp
 from agentops.store import conversations, inbox, outbox
 from tests.fakes.chat import chat_stack, settled, states, until, working
 from tests.fakes.providers import Providers, call, last, say, serving
-from tests.fakes.stacks import recorded
+from tests.fakes.stacks import recorded, set_flag
 from tests.fakes.whatsapp import CUSTOMER, deliver, text
 
 if TYPE_CHECKING:
@@ -225,6 +225,27 @@ def test_other_kinds_get_one_sentence_without_a_model_or_nothing(database_url: s
             assert await states(stack) == ["done", "skipped", "done", "done"]
             assert whatsapp.ONLY_TEXT in providers.texts
             assert len(providers.asked) == 2
+
+    asyncio.run(check())
+
+
+def test_a_send_whose_worker_died_is_uncertain_also_where_chat_has_been_switched_off_since(
+    database_url: str, providers: Providers
+) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            lease, message = await leased(stack)
+            async with stack.database.transaction() as transaction:
+                outbox_id = await outbox.put(transaction, lease, message, "hi")
+            assert (await outbox.sending(stack.database, lease, outbox_id, "FEATURE_AGENT_CHAT")).taken
+            await set_flag(stack.database, "FEATURE_AGENT_CHAT", enabled=False)
+            await conversations.release(stack.database, lease)
+            async with working(stack):
+                await until(lambda: settled(stack))
+            assert (providers.sent, await states(stack)) == ([], ["skipped"])
+            assert [reply["state"] for reply in await replies(stack)] == ["sending"]
+            await outbox.report(stack.database, 0)
+            assert [reply["state"] for reply in await replies(stack)] == ["uncertain"]
 
     asyncio.run(check())
 

@@ -145,6 +145,7 @@ def test_diff_shows_what_a_deploy_would_change() -> None:
     assert (same.code, same.json) == (0, {"slug": "hello", "changed": False, "diff": ""})
     write(GOOD.replace("True", "False"))
     changed = typed("deploy", "diff", "hello")
+    assert changed.code == 3
     assert "--- active/main.py\n+++ here/main.py\n" in changed.out
     assert '+    return json_response(200, {"success": False})' in changed.out
     new = typed("deploy", "diff", "greet", "--json").json

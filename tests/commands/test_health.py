@@ -2,14 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, cast
 
 import psycopg
 
+from agentops.commands import health
+from agentops.platforms.local import invoke
 from tests.commands.line import typed
+from tests.platforms.local.serving import Server, bundle, opened
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
     import pytest
+
+
+@contextmanager
+def serving(database_url: str, *slugs: str, seconds: float = 0.0) -> Iterator[None]:
+    """A live web server with these functions, each of which answers after some seconds."""
+
+    class Peer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(seconds)
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Stay silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Peer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    async def prepare() -> None:
+        async with opened(database_url) as platform:
+            await platform.deploy([bundle(slug) for slug in slugs], force=False, check=False)
+            await Server(platform, 1, f"http://127.0.0.1:{server.server_port}").look()
+
+    asyncio.run(prepare())
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def by_name(*words: str) -> dict[str, dict[str, object]]:
@@ -34,7 +78,7 @@ def test_without_a_server_it_fails_and_says_what_to_type(database_url: str, monk
         "status": "degraded",
         "latency_ms": None,
         "finding": "is not deployed",
-        "hint": "agentops deploy ai-create-voucher",
+        "hint": "agentops deploy all",
     }
     assert "SUPABASE_SERVICE_ROLE_KEY" in str(checks["secrets"]["finding"])
 
@@ -70,11 +114,37 @@ def test_trouble_in_the_tables_is_found(database_url: str, monkeypatch: pytest.M
     checks = by_name()
     wrong = {name: check["finding"] for name, check in checks.items() if check["status"] == "degraded"}
     assert wrong["voucher-codes"] == "80,000 of 100,000 voucher codes in use"
-    assert str(wrong["queue"]).startswith("1 messages wait, the oldest for 60")
-    assert wrong["dead-letters"] == "1 messages were given up after repeated failures"
+    assert str(wrong["queue"]).startswith("1 message waits, for 60")
+    assert wrong["dead-letters"] == "1 message was given up after repeated failures"
     assert str(wrong["incidents"]).endswith("(kill-switch: drill)")
     assert "mine refuses status void" in str(wrong["schema"])
     assert typed("health", "database").code == 3
+
+
+def test_a_functions_latency_is_that_of_its_request(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the trust store, imports and other checks once counted too: 300 ms for a function that takes 3."""
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+
+    def slow_to_make() -> httpx.AsyncClient:
+        time.sleep(0.5)
+        return client()
+
+    client = invoke.client
+    monkeypatch.setattr(invoke, "client", slow_to_make)
+    with serving(database_url, "ai-one", "ai-two"):
+        checks = by_name("functions")
+    assert [checks[slug]["status"] for slug in ("ai-one", "ai-two")] == ["ok", "ok"]
+    assert all(cast("int", checks[slug]["latency_ms"]) < 400 for slug in ("ai-one", "ai-two"))
+
+
+def test_a_function_that_hangs_is_failed_in_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.2)
+    with serving(database_url, "ai-one", seconds=1.0):
+        check = by_name("functions")["ai-one"]
+    assert (check["status"], check["latency_ms"]) == ("failed", None)
+    assert str(check["finding"]).startswith("no answer within")
+    assert check["hint"] == "agentops logs show ai-one --since 15m"
 
 
 def test_a_database_that_is_away_is_one_failed_row(monkeypatch: pytest.MonkeyPatch) -> None:

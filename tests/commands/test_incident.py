@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from agentops.incidents import kill_switch
+from agentops.store import migrations
 from tests.commands.line import typed
 
 
@@ -56,6 +57,20 @@ def test_it_works_on_a_schema_that_is_not_ours_yet(database_url: str) -> None:
         connection.execute(b"delete from agentops.migrations")
     assert typed("flags", "list").code == 2
     assert typed("incident", "kill-switch").code == 0
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_it_works_one_version_off(database_url: str, monkeypatch: pytest.MonkeyPatch, off: int) -> None:
+    """In the middle of an upgrade, from whichever side one comes."""
+    assert typed("flags", "enable", "chat").code == 0
+    needed = migrations.needed()
+    monkeypatch.setattr(migrations, "needed", lambda: needed - off)
+    assert typed("flags", "list").code == (2 if off < 0 else 0)
+    killed = typed("incident", "kill-switch", "--json")
+    assert (killed.code, killed.json["changed"]) == (0, True)
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(b"select enabled from agentops.flags where name = 'FEATURE_AGENT_CHAT'").fetchall()
+    assert rows == [(False,)]
 
 
 def test_restore_asks_and_is_done_once() -> None:

@@ -53,6 +53,7 @@ def test_an_unknown_function_is_noted_and_shows_nothing(logged: str) -> None:
     shown = typed("logs", "show", "ai-create-vouchers")
     assert (shown.code, shown.out) == (0, "")
     assert "no function is named ai-create-vouchers" in shown.err
+    assert shown.err.endswith("note: no stored line matches\n")
 
 
 @pytest.mark.parametrize(

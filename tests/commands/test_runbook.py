@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from tests.commands.line import typed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 
@@ -34,6 +38,20 @@ def test_a_run_prints_rows_on_stdout_and_what_the_steps_print_on_stderr(
     assert [step["status"] for step in done.json] == ["done"] * 4
     assert "$ agentops stats vouchers --days 7" in done.err
     assert '"voucher-codes"' in done.err
+
+
+def test_a_difference_is_no_failure(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    monkeypatch.chdir(tmp_path)
+    done = typed("runbook", "run", "deploy-function", "--set", "slug=ai-void-voucher", "--json")
+    # Nothing serves here, so what is deployed cannot be verified.
+    assert [step["status"] for step in done.json] == ["differs", "failed", "not_run"]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(b"alter table public.vouchers drop constraint vouchers_status_check")
+        connection.execute(b"alter table public.vouchers add constraint mine check (status in ('issued'))")
+    ended = typed("runbook", "run", "database-maintenance", "--json")
+    assert ended.code == 3
+    assert [step["status"] for step in ended.json] == ["done", "done", "differs", "differs"]
 
 
 def test_a_failing_step_ends_the_run_with_its_exit_code(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,7 @@ def test_diff_compares_by_digests() -> None:
     typed("secrets", "set", "A=1", "B=2", "C=3", "FEATURE_AGENT_CHAT=on")
     Path("here.env").write_text("A=1\nB=changed\nD=4\nFEATURE_AGENT_CHAT=YES\n")
     compared = typed("secrets", "diff", "--env-file", "here.env", "--json")
+    assert compared.code == 3
     assert {item["name"]: item["status"] for item in compared.json} == {
         "A": "same",
         "B": "differs",

@@ -49,7 +49,8 @@ def test_a_worker_alone_listens_nowhere(database_url: str) -> None:
 
 
 def test_without_the_matching_key_it_does_not_listen(database_url: str) -> None:
-    failed = cli.failure("serve", AGENTOPS_TARGET=database_url, AGENTOPS_STACK_KEY="A" * 43)
+    port = str(cli.free_port())
+    failed = cli.failure("serve", "--port", port, AGENTOPS_TARGET=database_url, AGENTOPS_STACK_KEY="A" * 43)
     assert (failed["exit"], failed["error"]) == (2, "usage")
     assert "not the one" in failed["message"]
 

@@ -42,6 +42,7 @@ def test_a_half_made_cluster_is_discarded_and_made_anew(fresh: Path) -> None:
         ("server_encoding", "UTF8"),
         ("log_parameter_max_length", "0"),
         ("log_parameter_max_length_on_error", "0"),
+        ("log_error_verbosity", "terse"),
     ],
 )
 def test_the_server_runs_with_its_profile(state_in_use: str, setting: str, expected: str) -> None:

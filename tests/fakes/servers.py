@@ -21,7 +21,7 @@ from agentops.server.context import ServerContext
 from agentops.server.loader import Loader
 from agentops.server.order import Order
 from agentops.server.settings_watch import SettingsWatch
-from agentops.server.supervisor import Supervisor, listen, server_child
+from agentops.server.supervisor import Supervisor, bind, listen, server_child
 from agentops.store.database import Database
 from tests.fakes.stacks import Recorded
 
@@ -41,6 +41,10 @@ async def handle(request, stack):
     return json_response(200, content | {"version": stack.functions[request.slug].version})
 """
 _SECRET = """
+with counted as (
+    insert into agentops.secret_versions (name, n) values (%(name)s, %(version)s)
+    on conflict (name) do update set n = excluded.n
+)
 insert into agentops.secrets (name, sealed, digest, version, updated_by)
 values (%(name)s, %(sealed)s, repeat('0', 64), %(version)s, 'tests')
 on conflict (name) do update set sealed = excluded.sealed, version = excluded.version
@@ -136,7 +140,8 @@ class Running:
 @asynccontextmanager
 async def running(url: str, keys: StackKeys, *, web: int = 1, workers: int = 0) -> AsyncIterator[Running]:
     """Server processes on a port of their own, all of them alive."""
-    listening = listen("127.0.0.1", 0, "test")
+    listening = bind("127.0.0.1", 0, "test")
+    listen(listening, "test")
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     order = Order(url, address, keys.private)
     children = [server_child("web", order, listening, {})] * web

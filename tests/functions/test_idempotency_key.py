@@ -82,7 +82,7 @@ def test_a_request_that_is_still_under_way_is_a_conflict_to_come_back_to(databas
             async with stack.database.transaction() as rival:
                 await rival.query(
                     "insert into agentops.idempotency (scope, key, fingerprint, status, body)"
-                    " values ('create_voucher:http:service_role', 'k-1', 'f', 0, '{}')"
+                    " values ('create_voucher:http', 'k-1', 'f', 0, '{}')"
                 )
                 answer = await create(stack, "k-1")
                 assert answer.status == 409

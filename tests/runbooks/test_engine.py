@@ -72,6 +72,14 @@ def test_what_cannot_be_verified_has_failed() -> None:
     recorder = Recorder({"health functions": 3})
     done = asyncio.run(engine.run(BOOK, {"slug": "ai-one"}, recorder.hands))
     assert (done[0].status, done[0].exit_code) == ("failed", 3)
+    assert done[0].what == "verify: agentops health functions"
+
+
+def test_a_command_that_finds_something_does_not_stop_it() -> None:
+    recorder = Recorder({"deploy ai-one": 3, "flags list": 3})
+    done = asyncio.run(engine.run(BOOK, {"slug": "ai-one"}, recorder.hands))
+    assert recorder.ran == ["deploy ai-one", "health functions", "flags list"]
+    assert [(step.status, step.exit_code) for step in done] == [("differs", 3), ("told", None), ("differs", 3)]
 
 
 def test_a_plan_runs_nothing() -> None:

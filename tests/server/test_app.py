@@ -38,6 +38,9 @@ class _Loader:
     def get(self, slug: str) -> _Function | None:
         return self._functions.get(slug)
 
+    def failed(self, slug: str) -> bool:
+        return slug == "broken"
+
 
 async def _echo(request: Request, stack: Stack) -> Response:
     content = {"method": request.method, "bytes": len(request.body), "query": dict(request.query)}
@@ -50,7 +53,7 @@ def _server(**functions: Handle) -> tuple[ServerContext, Recorded]:
     loader = cast("Any", _Loader(echo=_echo, echo_webhook=_echo, **functions))
     context = ServerContext(uuid.uuid4(), "web", None, cast("Any", None), loader, events)
     context.swap(Stack(cast("Any", None), cast("Any", None), events, generation=7))
-    context.answered_at = time.monotonic()
+    context.answered_at, context.settled = time.monotonic(), True
     return context, recorded
 
 
@@ -91,6 +94,15 @@ def test_an_unknown_slug_says_how_to_see_the_known_ones() -> None:
     assert answer.json()["success"] is False
     assert "agentops deploy list" in answer.json()["error"]
     assert answer.headers["x-correlation-id"]
+
+
+def test_a_function_that_is_deployed_and_not_here_is_503_and_not_404() -> None:
+    broken = _ask(_server()[0], "POST", "/functions/v1/broken")
+    assert (broken.status_code, "could not be loaded" in broken.json()["error"]) == (503, True)
+    starting, _ = _server()
+    starting.settled = False
+    early = _ask(starting, "POST", "/functions/v1/anything")
+    assert (early.status_code, early.headers["retry-after"]) == (503, "1")
 
 
 def test_another_page_says_where_functions_are() -> None:

@@ -3,15 +3,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import Any
 
 from agentops.events import Event, Events
-from agentops.server.log_writer import LogWriter, expire
+from agentops.server.log_writer import LogWriter
 from tests.fakes.servers import operator
-
-if TYPE_CHECKING:
-    import pytest
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 
@@ -89,23 +86,5 @@ def test_without_a_database_writing_costs_nothing_and_the_oldest_go(database_url
         assert names[-1] == "ai.test.249"
         assert names == sorted(names, key=lambda name: int(name.rpartition(".")[2]))
         assert len(names) + dropped == 250
-
-    asyncio.run(run())
-
-
-def test_old_lines_are_deleted_batch_by_batch(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentops.server.log_writer.EXPIRE_BATCH", 3)
-
-    async def run() -> None:
-        async with operator(database_url) as platform:
-            for days in (15, 15, 15, 15, 13, 0):
-                at = datetime.now(UTC) - timedelta(days=days)
-                await platform.query(
-                    "insert into agentops.logs (at, level, event, correlation_id, function) "
-                    "values (%(at)s, 'info', 'x', '', '')",
-                    {"at": at},
-                )
-            assert [await expire(platform) for _ in range(3)] == [3, 1, 0]
-            assert len(await _stored(database_url)) == 2
 
     asyncio.run(run())

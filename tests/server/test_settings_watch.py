@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -95,9 +95,15 @@ def test_a_deployed_function_is_loaded_and_reported(database_url: str, stack_key
             await put_function(server.platform, "echo", 1)
             await eventually(lambda: "echo" in server.context.stack().functions)
             assert server.context.loader.get("echo") is not None
-            await asyncio.sleep(0.05)
-            [row] = await server.platform.servers()
-            assert row.functions["echo"] == {"version": 1, "reload": 0, "ok": True, "error": None}
+            found: list[Any] = []
+
+            async def heard() -> None:
+                while not found:
+                    [row] = await server.platform.servers()
+                    found.extend(row.functions[slug] for slug in row.functions if slug == "echo")
+
+            await asyncio.wait_for(heard(), 5)
+            assert found == [{"version": 1, "reload": 0, "ok": True, "error": None}]
 
     asyncio.run(run())
 

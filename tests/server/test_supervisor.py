@@ -13,7 +13,7 @@ import pytest
 
 from agentops.errors import Conflict, UsageError
 from agentops.server import supervisor as module
-from agentops.server.supervisor import Child, Supervisor, listen, stopping_signals
+from agentops.server.supervisor import Child, Supervisor, bind, listen, stopping_signals
 from tests.fakes.servers import eventually
 
 if TYPE_CHECKING:
@@ -129,24 +129,41 @@ def test_children_learn_that_the_supervisor_was_killed(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_names_the_option_for_another() -> None:
-    with listen("127.0.0.1", 0, "agentops up") as taken:
+    with bind("127.0.0.1", 0, "agentops up") as taken:
+        listen(taken, "agentops up")
         port = taken.getsockname()[1]
         with pytest.raises(Conflict, match=f"port {port} on 127.0.0.1 is taken") as caught:
-            listen("127.0.0.1", port, "agentops up")
+            bind("127.0.0.1", port, "agentops up")
     assert caught.value.hint == f"agentops up --port {port + 1}"
+
+
+def test_of_two_that_bound_one_port_at_the_same_time_one_is_told_when_it_listens() -> None:
+    with bind("127.0.0.1", 0, "agentops up") as first:
+        port = first.getsockname()[1]
+        with bind("127.0.0.1", port, "agentops up") as second:
+            listen(first, "agentops up")
+            with pytest.raises(Conflict, match=f"port {port} on 127.0.0.1 is taken"):
+                listen(second, "agentops up")
+
+
+def test_a_socket_that_is_only_bound_refuses_who_connects() -> None:
+    with bind("127.0.0.1", 0, "agentops up") as bound, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(bound.getsockname())
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(UsageError, match=r"cannot listen on 192\.0\.2\.1"):
-        listen("192.0.2.1", 54321, "agentops serve")
+        bind("192.0.2.1", 54321, "agentops serve")
 
 
 def test_a_connection_before_the_first_process_waits_in_the_queue() -> None:
-    with listen("127.0.0.1", 0, "agentops up") as listening, socket.create_connection(listening.getsockname()) as early:
-        early.sendall(b"x")
-        accepted, _ = listening.accept()
-        with accepted:
-            assert accepted.recv(1) == b"x"
+    with bind("127.0.0.1", 0, "agentops up") as listening:
+        listen(listening, "agentops up")
+        with socket.create_connection(listening.getsockname()) as early:
+            early.sendall(b"x")
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.recv(1) == b"x"
 
 
 def test_sigterm_and_sigint_stop_and_are_given_back() -> None:
@@ -155,7 +172,8 @@ def test_sigterm_and_sigint_stop_and_are_given_back() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             with stopping_signals() as stop:
                 os.kill(os.getpid(), number)
-                await asyncio.wait_for(stop.wait(), 1)
+                async with asyncio.timeout(1):
+                    await stop.wait()
         assert signal.getsignal(signal.SIGINT) is before
 
     with suppress(KeyboardInterrupt):

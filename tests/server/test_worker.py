@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from agentops.errors import Unavailable
 from agentops.server import worker
 from agentops.settings import CHAT
-from agentops.store import conversations, inbox
+from agentops.store import conversations, inbox, outbox
 from agentops.store.conversations import LeaseLost
 from tests.fakes.chat import chat_stack, context, settled, states, until, working
 from tests.fakes.providers import Providers, last, say, serving
@@ -97,7 +99,7 @@ def test_a_worker_that_lost_its_lease_can_write_nothing(database_url: str, provi
             await deliver(stack, text("hello"))
             (old,) = await conversations.claim(stack.database, str(uuid.uuid4()), 9, seconds=0.05)
             (job,) = await inbox.queued(stack.database, [old])
-            assert await conversations.claim(stack.database, str(uuid.uuid4()), 9) == []
+            reply = await outbox.put(stack.database, old, job.messages[0], "hi")
             await asyncio.sleep(0.1)
             (new,) = await conversations.claim(stack.database, str(uuid.uuid4()), 9)
             assert new.fence == old.fence + 1
@@ -105,15 +107,37 @@ def test_a_worker_that_lost_its_lease_can_write_nothing(database_url: str, provi
                 inbox.begin(stack.database, old, job.messages, CHAT),
                 inbox.finish(stack.database, old, job.messages, "done"),
                 conversations.hold(stack.database, old),
+                outbox.sending(stack.database, old, reply, CHAT),
+                outbox.settle(stack.database, old, reply, "sent", "done"),
             ):
                 with pytest.raises(LeaseLost):
                     await write
+            assert (await outbox.sending(stack.database, new, reply, CHAT)).taken
+            with pytest.raises(LeaseLost):
+                await outbox.back_off(stack.database, old, reply, "late", None)
             assert await inbox.fail(stack.database, job, "late") is None
             assert await conversations.renew(stack.database, [old]) == set()
             assert await conversations.renew(stack.database, [new]) == {new.conversation_id}
             await conversations.release(stack.database, old)
             assert await conversations.claim(stack.database, str(uuid.uuid4()), 9) == []
             assert await states(stack) == ["queued"]
+
+    asyncio.run(check())
+
+
+def test_a_turn_that_takes_longer_than_its_lease_keeps_it(database_url: str, providers: Providers) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            providers.hold.clear()
+            async with working(stack, lease_seconds=0.6), working(stack, lease_seconds=0.6):
+                await deliver(stack, text("hello"))
+                await until(lambda: len(providers.asked) == 1)
+                await asyncio.sleep(1.5)
+                providers.hold.set()
+                await until(lambda: settled(stack))
+            assert len(providers.asked) == 1
+            assert providers.texts == ["You said hello."]
+            assert await stack.database.query("select attempts from agentops.inbox") == [{"attempts": 1}]
 
     asyncio.run(check())
 
@@ -134,6 +158,26 @@ def test_a_message_that_comes_while_its_conversation_is_leased_is_not_overlooked
             assert [message.payload["text"]["body"] for message in rest.messages] == ["two"]
             await inbox.finish(stack.database, again, rest.messages, "done")
             assert not await conversations.release(stack.database, again)
+
+    asyncio.run(check())
+
+
+def test_a_message_that_is_being_stored_while_its_conversation_is_let_go_is_not_overlooked(database_url: str) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url) as stack:
+            owner = str(uuid.uuid4())
+            await deliver(stack, text("one"))
+            (lease,) = await conversations.claim(stack.database, owner, 9)
+            (job,) = await inbox.queued(stack.database, [lease])
+            await inbox.finish(stack.database, lease, job.messages, "done")
+            async with stack.database.transaction() as storing:
+                await deliver(replace(stack, database=cast("Any", storing)), text("two"))
+                # It cannot see the message that is not committed; it waits for the conversation's row.
+                letting_go = asyncio.create_task(conversations.release(stack.database, lease))
+                await asyncio.sleep(0.1)
+                assert not letting_go.done()
+            assert await letting_go
+            assert len(await conversations.claim(stack.database, owner, 9)) == 1
 
     asyncio.run(check())
 
@@ -167,6 +211,66 @@ def test_a_message_that_always_fails_is_dead_after_five_attempts_and_the_next_on
             told = [event.data for event in recorded(stack).events if event.event == "ai.whatsapp.message.error"]
             assert [each["state"] for each in told] == ["queued"] * 4 + ["dead"]
             assert "RuntimeError" in str(told[-1]["error"])
+
+    asyncio.run(check())
+
+
+def test_a_function_that_fails_before_it_begins_a_turn_costs_attempts_and_an_outage_does_not(database_url: str) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url) as stack:
+            failures: list[Exception] = [Unavailable("away")] * 7
+
+            async def work(job: inbox.Job, _: Any) -> None:
+                raise failures.pop() if failures else RuntimeError(job.slug)
+
+            server = context(stack)
+            server.loader = cast("Any", SimpleNamespace(get=lambda _: SimpleNamespace(work=work)))
+            stop = asyncio.Event()
+            task = asyncio.create_task(worker.run(server, stop, wait=lambda _: 0.0))
+            await deliver(stack, text("hello"))
+            await until(lambda: settled(stack))
+            stop.set()
+            await task
+            assert failures == []
+            assert await stack.database.query("select state, attempts from agentops.inbox") == [
+                {"state": "dead", "attempts": 5}
+            ]
+
+    asyncio.run(check())
+
+
+def test_a_worker_whose_leases_are_renewed_no_more_ends(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def renew(*_: Any, **__: Any) -> set[int]:
+        raise RuntimeError("a defect")
+
+    async def check() -> None:
+        async with chat_stack(database_url) as stack:
+            monkeypatch.setattr(conversations, "renew", renew)
+            with pytest.raises(RuntimeError, match="a defect"):
+                await asyncio.wait_for(worker.run(context(stack), asyncio.Event(), lease_seconds=0.03), 5)
+
+    asyncio.run(check())
+
+
+def test_a_function_that_is_missing_is_told_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "NOT_DEPLOYED_SECONDS", 0.0)
+
+    async def check() -> None:
+        async with chat_stack(database_url) as stack:
+            server, claims = context(stack), 0
+
+            def get(_: str) -> None:
+                nonlocal claims
+                claims += 1
+
+            server.loader = cast("Any", SimpleNamespace(get=get))
+            stop = asyncio.Event()
+            task = asyncio.create_task(worker.run(server, stop))
+            await deliver(stack, text("hello"), text("hello", OTHER))
+            await until(lambda: claims > 5)
+            stop.set()
+            await task
+            assert recorded(stack).names.count("ai.worker.not_deployed") == 1
 
     asyncio.run(check())
 

@@ -16,6 +16,7 @@ import asyncio
 import hashlib
 import json
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +89,21 @@ class _Conversation:
     calls: int = 0
     tokens: dict[str, int] = field(default_factory=dict)
 
+    # How often each checked request was made, by its fingerprint.
+    made: Counter[str] = field(default_factory=Counter)
+
     @property
     def exhausted(self) -> bool:
         return self.calls >= TOOL_CALLS
+
+    def once(self, fingerprint: str) -> str:
+        """What makes a repeated turn repeat its effects as one: the n-th same request of a message is the same key.
+
+        Not its place among the calls, nor its spelling: a model that is asked again says the same differently.
+        """
+        self.made[fingerprint] += 1
+        text = f"{self.asked.message_id}|{fingerprint}|{self.made[fingerprint]}"
+        return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 async def turn(asked: Asked, stack: Stack) -> Turn:
@@ -205,18 +218,9 @@ async def _run(talk: _Conversation, call: Item) -> str:
         talk.asked.principal,
         talk.stack,
         correlation_id=talk.asked.correlation_id,
-        idempotency_key=idempotency_key(talk.asked.message_id, name, talk.calls, arguments),
+        idempotency_key=talk.once,
     )
     return json.dumps(outcome.body, ensure_ascii=False)
-
-
-def idempotency_key(message_id: str, tool: str, ordinal: int, arguments: str) -> str:
-    """What makes a repeated turn repeat its effects as one: the same call of the same message is the same key."""
-    try:
-        canonical = json.dumps(json.loads(arguments), sort_keys=True, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        canonical = arguments
-    return hashlib.sha256(f"{message_id}|{tool}|{ordinal}|{canonical}".encode("utf-8", "replace")).hexdigest()
 
 
 def _refusal(error: str) -> str:

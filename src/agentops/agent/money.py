@@ -32,12 +32,15 @@ _KEY_LENGTH = 255
 
 async def moved(tool: Tool, request: BaseModel, call: Call) -> Outcome:
     """Perform a tool in its transaction; with an idempotency key, once."""
-    key = _checked(call.idempotency_key)
+    asked, given = fingerprint(tool.name, request, call), call.idempotency_key
+    key = _checked(given(asked) if callable(given) else given)
     async with call.stack.database.money(policy.walled(call.principal)) as transaction:
         if key is None:
             return Outcome.done(await tool.perform(request, call, transaction))
-        scope = f"{tool.name}:{call.principal.channel}:{call.principal.actor}"
-        earlier = await _claim(transaction, scope, key, fingerprint(tool.name, request, call))
+        # Not by actor: who is staff, and the pseudonym of a customer, may change between a request and its repetition.
+        # By their phone, because the database shows customers only the keys that end with theirs.
+        scope = ":".join(filter(None, (tool.name, call.principal.channel, call.principal.phone)))
+        earlier = await _claim(transaction, scope, key, asked)
         if earlier is not None:
             return earlier
         outcome = await _decided(tool, request, call, transaction)

@@ -10,7 +10,7 @@ from agentops.redact import mask_phone
 from agentops.store.vouchers import By
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pydantic import BaseModel
 
@@ -23,12 +23,15 @@ _EVENTS = {200: "success", 401: "unauthorized", 403: "feature_disabled", 404: "n
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a tool: who, with which stack, under which id. `masked` collects phones for the end event."""
+    """One call of a tool: who, with which stack, under which id. `masked` collects phones for the end event.
+
+    The idempotency key is the caller's, or is made of the checked request's fingerprint by the caller's own rule.
+    """
 
     principal: Principal
     stack: Stack
     correlation_id: str
-    idempotency_key: str | None = None
+    idempotency_key: str | Callable[[str], str] | None = None
     masked: dict[str, str] = field(default_factory=dict)
 
     @property

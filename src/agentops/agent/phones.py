@@ -45,6 +45,17 @@ _SEPARATORS = re.compile(r"[ \u00a0().-]")
 _INTERNATIONAL = re.compile(r"(?:\+|00)([1-9][0-9]{6,14})")
 
 
+def within(text: str) -> bool:
+    """Whether an identifier holds a number of a country of the table, as dialled from abroad or at home."""
+    runs = [run.removeprefix("00") for run in re.findall(r"[0-9]{9,17}", text)]
+    return any(
+        (run.startswith(country.code) and len(run) == len(country.code) + country.digits)
+        or (country.trunk and run.startswith(country.trunk) and len(run) == len(country.trunk) + country.digits)
+        for run in runs
+        for country in COUNTRIES.values()
+    )
+
+
 def normalised(text: str, country: str = DEFAULT_COUNTRY) -> str:
     """The number in E.164.
 

@@ -10,11 +10,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agentops.agent import phones
+from agentops.agent.pseudonyms import pseudonym
 from agentops.errors import AgentOpsError, UsageError
 from agentops.redact import mask_phone
 from agentops.settings import CHAT, VOICE
@@ -32,7 +32,7 @@ CHANNEL_FLAGS: dict[Channel, str | None] = {"http": None, "chat": CHAT, "voice":
 class Principal:
     """Who is there, as the server knows it; never as a model says it. `phone` is E.164 and verified.
 
-    `actor` is what ledger and audit remember, and it scopes idempotency keys.
+    `actor` is what ledger and audit remember.
     """
 
     channel: Channel
@@ -70,13 +70,14 @@ def sender(phone: str | None, stack: Stack, user_id: str = "") -> Principal:
 
     Without a phone it is who has that `user_id` at Meta, and may nothing that needs one.
 
-    The actor is a pseudonym: masked for eyes, with a digest that tells one number from another.
+    The actor is masked for eyes, with a keyed hash that tells one number from another: a hash without a key would give
+    the masked digits away to whoever tries them all.
     """
     if phone is None:
-        return Principal("chat", f"customer {hashlib.sha256(user_id.encode()).hexdigest()[:8]}")
+        return Principal("chat", f"customer {pseudonym(stack, 'user', user_id)[:8]}")
     listed = (stack.secret("AGENT_STAFF_MSISDNS") or "").replace(";", ",").split(",")
     staff = phone in {_known(entry, country(stack)) for entry in listed if entry.strip()}
-    digest = hashlib.sha256(phone.encode()).hexdigest()[:8]
+    digest = pseudonym(stack, "phone", phone)[:8]
     return Principal("chat", f"{'staff' if staff else 'customer'} {mask_phone(phone)} {digest}", phone, staff=staff)
 
 

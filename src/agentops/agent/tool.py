@@ -76,7 +76,7 @@ class Tool:
         stack: Stack,
         *,
         correlation_id: str,
-        idempotency_key: str | None = None,
+        idempotency_key: str | Callable[[str], str] | None = None,
     ) -> BaseModel:
         """The tool's answer.
 
@@ -99,7 +99,7 @@ class Tool:
         stack: Stack,
         *,
         correlation_id: str,
-        idempotency_key: str | None = None,
+        idempotency_key: str | Callable[[str], str] | None = None,
     ) -> Outcome:
         """What came of it: never raises, and the body holds nothing that is not meant for the caller.
 
@@ -108,7 +108,8 @@ class Tool:
             principal: who calls.
             stack: the settings and doors that this call began with.
             correlation_id: what binds its events together.
-            idempotency_key: with one, a repetition gets the first answer and has no effect (tools that move money).
+            idempotency_key: with one, a repetition gets the first answer and has no effect (tools that move money); or
+                a rule that makes one of the checked request's fingerprint.
         """
         began = perf_counter()
         call = Call(principal, stack, correlation_id, idempotency_key)

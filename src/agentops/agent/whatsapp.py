@@ -126,6 +126,7 @@ async def _settle_unanswered(work: _Answering, begun: inbox.Begun, why: _Unanswe
     if begun.outbox_id and begun.outbox_state == "pending":
         await outbox.settle(database, lease, begun.outbox_id, "failed", why.outcome, error=why.reason)
     else:
+        # A reply that is still `sending` may have arrived, whatever the flag says now: it stays for its status webhook.
         await inbox.finish(database, lease, work.messages, why.outcome, why.reason)
     if why.event:
         level = work.stack.events.error if why.outcome == "dead" else work.stack.events.info

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,7 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 - whatever the JSON holds
         ValueError: it is not JSON.
     """
     try:
-        return storable(json.loads(body, parse_constant=_refuse, parse_float=_float))
+        return storable(json.loads(body, parse_constant=_refuse, parse_float=_number))
     except RecursionError:
         message = "nested too deeply"
         raise ValueError(message) from None
@@ -272,12 +273,12 @@ def _uuid(text: object) -> UUID | None:
         return None
 
 
+def _number(text: str) -> float | str:
+    """A number; one beyond every float stays the text that it is, because no database takes infinity as JSON."""
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
 def _refuse(constant: str) -> None:
     message = f"{constant} is no JSON"
     raise ValueError(message)
-
-
-def _float(text: str) -> float | str:
-    """A number that no float holds stays as its digits."""
-    number = float(text)
-    return number if abs(number) != float("inf") else text

@@ -217,6 +217,10 @@ class OpenAI:
             found = [Model(item.id, getattr(item, "shutdown_date", None)) for item in page.data]
             return sorted(found, key=lambda each: each.id)
 
+    async def warm(self) -> None:
+        """Import the SDK now, in a thread, so that the first request need not."""
+        await self._open()
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._client is not None:
@@ -270,7 +274,7 @@ def _reply(response: Response, model: str, latency_ms: int) -> Reply:
         text=response.output_text,
         calls=tuple(_tool_call(item) for item in output if item.type == "function_call"),
         usage=_usage(getattr(response, "usage", None)),
-        model=getattr(response, "model", None) or model,
+        model=_word(getattr(response, "model", None)) or model,
         request_id=request_id,
         latency_ms=latency_ms,
         incomplete=(_word(getattr(details, "reason", None)) or "unknown") if response.status == "incomplete" else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -18,6 +18,10 @@ from agentops.session import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# Options that mean the same wherever they stand.
+Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 FOLDER = Path(__file__).parent
 # Help uses a wide terminal, up to where lines stay readable.

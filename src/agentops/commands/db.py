@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
+from agentops.commands import Check
 from agentops.errors import Kind, Unavailable
 from agentops.session import Answer, Session, database_url
 from agentops.store.schema import Applied, Table
-
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ from agentops.session import Session
 from agentops.settings import KNOWN_FLAGS
 from agentops.sql import statements
 
-Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Where to listen.", show_default="54321")]
+Port = Annotated[
+    int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Where to listen; default: 54321.")
+]
 
 CUSTOMER = "+250788000000"
 _SQL = statements(__file__)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from agentops.commands import Check, Yes
 from agentops.commands import slugs as known_slugs
 from agentops.errors import AgentOpsError, Kind, NotFound, UsageError
 from agentops.platforms import Deployment, Function
@@ -23,14 +24,12 @@ if TYPE_CHECKING:
 
     from agentops.platforms import Bundle, Platform
 
-Slug = Annotated[str, typer.Argument(metavar="SLUG", autocompletion=known_slugs)]
-Slugs = Annotated[list[str], typer.Argument(metavar="SLUG…", autocompletion=known_slugs)]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
+Slug = Annotated[str, typer.Argument(metavar="SLUG", help="One function.", autocompletion=known_slugs)]
+Slugs = Annotated[list[str], typer.Argument(metavar="SLUG…", help="Only these functions.", autocompletion=known_slugs)]
 Force = Annotated[bool, typer.Option("--force", help="Load it again even if nothing changed: clears its caches.")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, metavar="N", help="How many bundles to try at once; default: one a core.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 To = Annotated[int | None, typer.Option("--to", metavar="N", help="The version; default: the one before.")]
 _FAILED = {"failed", "restored"}
 
@@ -42,6 +41,8 @@ class Difference:
     slug: str
     changed: bool
     diff: str
+    # Source is shown as it is, however long its lines are.
+    verbatim: ClassVar[bool] = True
 
     def text(self) -> str:
         """The diff itself."""
@@ -100,8 +101,8 @@ async def delete(session: Session, slug: Slug, check: Check = False, yes: Yes = 
     return _answer([await platform.delete(slug, check=False)], check=False)
 
 
-async def diff(session: Session, slug: Slug) -> Difference:
-    """Show what deploying a function would change."""
+async def diff(session: Session, slug: Slug) -> Answer:
+    """Show what deploying a function would change. Exit 3 if anything."""
     from agentops.platforms import bundle
 
     here = bundle.read(slug, session.process.project)
@@ -119,7 +120,8 @@ async def diff(session: Session, slug: Slug) -> Difference:
         )
     ]
     text = "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in parts)
-    return Difference(slug, active is None or active.sha256 != here.sha256, text)
+    found = Difference(slug, active is None or active.sha256 != here.sha256, text)
+    return Answer(found, Kind.DIFFERS if found.changed else Kind.DONE)
 
 
 async def _deploy(session: Session, slugs: list[str], *, check: bool, force: bool, jobs: int | None) -> Answer:
@@ -165,13 +167,23 @@ def _refused(slug: str, finding: str, live: Function | None) -> Deployment:
 def _answer(results: list[Deployment], *, check: bool, refused: set[str] | None = None) -> Answer:
     failed = [result for result in results if result.status in _FAILED]
     if failed:
-        return Answer(results, _kind(results, failed, refused or set()), _advice(results, failed))
+        return Answer(results, failure=_failure(results, failed, refused or set()))
     if check:
         would = any(result.changed for result in results)
         return Answer(results, Kind.DIFFERS if would else Kind.DONE)
     if results and all(result.status == "unchanged" for result in results):
         return Answer(results, note="nothing changed; to load it again and clear its caches: --force")
     return Answer(results)
+
+
+def _failure(results: Sequence[Deployment], failed: Sequence[Deployment], refused: set[str]) -> AgentOpsError:
+    """What failed and why, function by function: the table has no room for a traceback's line."""
+    lines = [f"{len(failed)} of {len(results)} failed", *(f"{entry.slug}: {entry.finding}" for entry in failed)]
+    failure = AgentOpsError(
+        "\n  ".join(lines), f"mend, then: agentops deploy {' '.join(entry.slug for entry in failed)}"
+    )
+    failure.kind = _kind(results, failed, refused)
+    return failure
 
 
 def _kind(results: Sequence[Deployment], failed: Sequence[Deployment], refused: set[str]) -> Kind:
@@ -183,15 +195,9 @@ def _kind(results: Sequence[Deployment], failed: Sequence[Deployment], refused: 
     return Kind.UNVERIFIED if all(result.status == "restored" for result in failed) else Kind.FAILED
 
 
-def _advice(results: Sequence[Deployment], failed: Sequence[Deployment]) -> str:
-    names = " ".join(result.slug for result in failed)
-    lines = [f"{result.slug} {result.status}: {result.finding}" for result in failed]
-    return "\n".join([*lines, f"{len(failed)} of {len(results)} failed; mend, then: agentops deploy {names}"])
-
-
 def _progress(session: Session, bundles: Sequence[Bundle], word: str) -> None:
     if bundles and session.interactive:
-        session.note(f"{word} {', '.join(bundle.slug for bundle in bundles)} …")
+        session.note(f"{word} {bundles[0].slug if len(bundles) == 1 else f'{len(bundles)} functions'} …")
 
 
 async def _unknown(session: Session, platform: Platform, slug: str) -> AgentOpsError:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from agentops.commands import Check
 from agentops.errors import Kind
 from agentops.platforms import Flag
 from agentops.session import Answer, Session, span
@@ -23,7 +24,6 @@ Names = Annotated[
     ),
 ]
 For = Annotated[str | None, typer.Option("--for", metavar="30m", help="Put it back by itself after this time.")]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
 
 
 async def list_(session: Session) -> list[Flag]:

@@ -16,9 +16,9 @@ import typer
 
 from agentops.commands import slugs
 from agentops.errors import AgentOpsError, Kind
-from agentops.platforms import Function, Platform, Server
+from agentops.platforms import Function, Invocation, Platform, Server
 from agentops.session import Answer, Session
-from agentops.settings import CHAT, VOICE
+from agentops.settings import CHAT, SERVICE_KEY, VOICE
 
 ANSWER_SECONDS = 5.0
 QUEUE_SECONDS = 60.0
@@ -167,12 +167,13 @@ async def _functions(platform: Platform) -> AsyncIterator[Check]:
     for role in ("web", "worker"):
         yield await _check(f"{role}-servers", _alive(role, servers))
     deployed = await platform.functions()
-    checks = [_check(function.slug, _function(platform, function, servers)) for function in deployed]
-    for check in await asyncio.gather(*checks):
+    for check in await asyncio.gather(*(_function(platform, function, servers) for function in deployed)):
         yield check
-    for slug in slugs():
-        if slug not in {function.slug for function in deployed}:
-            yield Check(slug, "degraded", None, "is not deployed", f"agentops deploy {slug}")
+    missing = sorted({*slugs()} - {function.slug for function in deployed})
+    for slug in missing:
+        yield Check(
+            slug, "degraded", None, "is not deployed", f"agentops deploy {slug if len(missing) == 1 else 'all'}"
+        )
 
 
 async def _alive(role: str, servers: list[Server]) -> Verdict:
@@ -186,20 +187,35 @@ async def _alive(role: str, servers: list[Server]) -> Verdict:
     return _ok(f"alive: {', '.join(server.name for server in alive)}")
 
 
-async def _function(platform: Platform, function: Function, servers: list[Server]) -> Verdict:
+async def _function(platform: Platform, function: Function, servers: list[Server]) -> Check:
+    """One function's verdict; its latency is that of the request alone, null where none was answered."""
+    try:
+        latency, (status, finding, hint) = await _answer(platform, function, servers)
+    except AgentOpsError as failure:
+        latency, status, finding, hint = None, "failed", failure.message, failure.hint
+    return Check(function.slug, status, latency, finding, hint)
+
+
+async def _answer(platform: Platform, function: Function, servers: list[Server]) -> tuple[int | None, Verdict]:
     """A function's own GET, as the page checks it, and what the servers say about loading it."""
     broken = [server for server in servers if not server.functions.get(function.slug, {}).get("ok", True)]
     if broken:
         error = broken[0].functions[function.slug].get("error")
-        return "failed", f"does not load on {broken[0].name}: {error}", f"agentops deploy rollback {function.slug}"
+        finding = f"does not load on {broken[0].name}: {error}"
+        return None, ("failed", finding, f"agentops deploy rollback {function.slug}")
     if not any(server.role == "web" for server in servers):
-        return "failed", "nobody serves it: no web server is alive", "agentops up"
+        return None, ("failed", "nobody serves it: no web server is alive", "agentops up")
     try:
-        # GET needs no key; this one keeps the platform from looking for the real one.
-        call = platform.invoke(function.slug, "GET", b"", {"apikey": "none"})
-        answer = await asyncio.wait_for(call, ANSWER_SECONDS)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            # GET needs no key; this one keeps the platform from looking for the real one.
+            answer = await platform.invoke(function.slug, "GET", b"", {"apikey": "none"})
     except TimeoutError:
-        return "failed", f"no answer within {ANSWER_SECONDS:.0f} s", f"agentops logs show {function.slug} --since 15m"
+        hint = f"agentops logs show {function.slug} --since 15m"
+        return None, ("failed", f"no answer within {ANSWER_SECONDS:.0f} s", hint)
+    return answer.latency_ms, _heard(function, answer)
+
+
+def _heard(function: Function, answer: Invocation) -> Verdict:
     if answer.status != _OK:
         return "failed", f"answers HTTP {answer.status}", f"agentops logs show {function.slug} --level error"
     version = answer.body.get("version") if isinstance(answer.body, dict) else None
@@ -223,12 +239,14 @@ async def _secrets(platform: Platform) -> Verdict:
 
     present = {secret.name for secret in await platform.secrets()}
     on = {flag.secret for flag in await platform.flags() if flag.enabled}
-    needed = ["SUPABASE_SERVICE_ROLE_KEY"]
+    needed = [SERVICE_KEY]
     if not await figures.simulated(platform):
         needed += [name for flag, names in _NEEDS.items() if flag in on for name in names]
     missing = [name for name in dict.fromkeys(needed) if name not in present]
     if missing:
-        return "degraded", f"not set: {', '.join(missing)}", f"agentops secrets set {missing[0]}"
+        # The first start makes the service key; the others only an operator has.
+        hint = "agentops up" if missing[0] == SERVICE_KEY else f"agentops secrets set {missing[0]}"
+        return "degraded", f"not set: {', '.join(missing)}", hint
     return _ok("every secret that the enabled features need is set")
 
 
@@ -238,7 +256,8 @@ async def _queue(platform: Platform) -> Verdict:
     queue = await figures.queue(platform)
     if not queue.waiting:
         return _ok("no message waits")
-    words = f"{queue.waiting:,} messages wait, the oldest for {queue.oldest_seconds:.0f} s"
+    many = "1 message waits, for" if queue.waiting == 1 else f"{queue.waiting:,} messages wait, the oldest for"
+    words = f"{many} {queue.oldest_seconds:.0f} s"
     if queue.oldest_seconds > QUEUE_SECONDS:
         return "degraded", words, "agentops logs show ai-whatsapp-webhook --event 'ai.process.*' --since 15m"
     return _ok(words)
@@ -251,7 +270,8 @@ async def _dead_letters(platform: Platform) -> Verdict:
     if not dead:
         return _ok("no message was given up")
     hint = "agentops logs show ai-whatsapp-webhook --event ai.whatsapp.message.error"
-    return "degraded", f"{dead:,} messages were given up after repeated failures", hint
+    many = "1 message was" if dead == 1 else f"{dead:,} messages were"
+    return "degraded", f"{many} given up after repeated failures", hint
 
 
 async def _replies(platform: Platform) -> Verdict:

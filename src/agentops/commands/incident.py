@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from agentops.commands import Check, Yes
 from agentops.errors import Kind, TimedOut
 from agentops.incidents.kill_switch import Restored
 from agentops.session import Answer, Session
@@ -19,7 +20,6 @@ from agentops.settings import KNOWN_FLAGS, flag_alias, flag_name
 from agentops.store.incidents import Incident, Moment
 
 Number = Annotated[int, typer.Argument(metavar="ID", help="The incident's number.")]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ async def show(session: Session, number: Number) -> Report:
 async def restore(
     session: Session,
     number: Number,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     check: Check = False,
 ) -> Answer:
     """Put back exactly what an incident's kill switch switched off; what somebody switched since stays as it is."""

@@ -10,15 +10,17 @@ from typing import Annotated
 import typer
 
 from agentops.commands import slugs
-from agentops.errors import Kind, UsageError
+from agentops.errors import AgentOpsError, NotAuthorised, NotFound, UsageError
 from agentops.platforms import Invocation, Platform
 from agentops.session import Answer, Session
 
-Slug = Annotated[str, typer.Argument(metavar="SLUG", autocompletion=slugs)]
+Slug = Annotated[str, typer.Argument(metavar="SLUG", help="Which function.", autocompletion=slugs)]
 Data = Annotated[
     str | None, typer.Option("-d", "--data", metavar="JSON", help="The body; @FILE reads a file, - stdin.")
 ]
-Method = Annotated[str | None, typer.Option("--method", help="Default: POST with a body, GET (health) without.")]
+Method = Annotated[
+    str | None, typer.Option("--method", metavar="METHOD", help="Default: POST with a body, GET (health) without.")
+]
 Header = Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="May be repeated.")]
 _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _ERROR = 401, 403, 404, 400
 
@@ -37,7 +39,7 @@ async def invoke(
     result = await platform.invoke(slug, verb, body, headers)
     if result.status < _ERROR:
         return Answer(result)
-    return await _failed(platform, result)
+    return Answer(result, failure=await _failure(platform, result))
 
 
 def _body(data: str | None) -> bytes:
@@ -71,16 +73,17 @@ def _parsed(header: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-async def _failed(platform: Platform, result: Invocation) -> Answer:
+async def _failure(platform: Platform, result: Invocation) -> AgentOpsError:
+    slug = result.slug
     if result.status == _UNAUTHORISED:
-        return Answer(result, Kind.NOT_AUTHORISED, "the function does not accept this key: agentops status --show-keys")
+        return NotAuthorised(f"{slug} does not accept this key", "agentops status --show-keys")
     if result.status == _NOT_FOUND:
         deployed = [function.slug for function in await platform.functions()]
-        if result.slug not in deployed:
-            known = ", ".join(deployed) or "none; agentops deploy all"
-            return Answer(result, Kind.NOT_FOUND, f"{result.slug} is not deployed; deployed: {known}")
+        if slug not in deployed:
+            hint = f"deployed: {', '.join(deployed)}" if deployed else "agentops deploy all"
+            return NotFound(f"{slug} is not deployed", hint)
     off = isinstance(result.body, dict) and result.body.get("error") == "feature_disabled"
     if result.status == _FORBIDDEN and off:
-        return Answer(result, Kind.FAILED, "its flag is off: agentops flags list")
-    look = f"agentops logs show {result.slug} --correlation {result.correlation_id}"
-    return Answer(result, Kind.FAILED, f"HTTP {result.status}; what happened: {look}")
+        return AgentOpsError(f"{slug} refuses: its flag is off", "agentops flags list")
+    look = f"agentops logs show {slug} --correlation {result.correlation_id}"
+    return AgentOpsError(f"{slug} answered HTTP {result.status}", look)

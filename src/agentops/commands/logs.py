@@ -82,8 +82,12 @@ async def show(
     platform = await session.platform()
     wanted = await _of(session, wanted, customer)
     await _note_unknown(session, platform, wanted.slugs)
+    found = False
     async for line in platform.logs(wanted, limit=limit, follow=False, gap=session.note):
+        found = True
         yield line
+    if not found:
+        session.note("note: no stored line matches")
 
 
 async def tail(

@@ -79,7 +79,11 @@ async def run(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only show the steps; exit 3 if a command would run.")] = False,
 ) -> Answer:
-    """Carry a runbook out, step by step; it stops at the first step that fails, with that step's exit code."""
+    """Carry a runbook out, step by step; it stops at the first step that fails, with that step's exit code.
+
+    A step that finds a difference or something degraded (exit 3) does not stop it; where the last command does, the
+    runbook ends with 3 too.
+    """
     from agentops.runbooks import engine
 
     book = model.load(name)
@@ -90,7 +94,10 @@ async def run(
     session.note(f"runbook {book.name} on target {session.process.label}: {book.title}")
     done = await engine.run(book, values, _hands(session))
     failed = next((step for step in done if step.status == "failed"), None)
-    return Answer(done, failure=_failure(book, failed) if failed else None)
+    if failed:
+        return Answer(done, failure=_failure(book, failed))
+    last = next((step for step in reversed(done) if step.exit_code is not None), None)
+    return Answer(done, Kind.DIFFERS if last and last.status == "differs" else Kind.DONE)
 
 
 def _failure(book: Runbook, step: Done) -> AgentOpsError:

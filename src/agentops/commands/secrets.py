@@ -16,27 +16,31 @@ from typing import Annotated
 import typer
 
 from agentops import dotenv, retired_models
+from agentops.commands import Check, Yes
 from agentops.errors import Kind, UsageError
 from agentops.platforms import SecretChange, SecretInfo
 from agentops.secret_values import SHOWN_DIGITS, digest, is_name, stored
 from agentops.session import Answer, Session
 from agentops.settings import ADDRESSES, KNOWN_SECRETS, is_flag
 
+
+def _known() -> list[str]:
+    return [*KNOWN_SECRETS, *ADDRESSES]
+
+
 Items = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NAME=VALUE… | NAME…",
         help="A NAME alone is asked for without echo, or read from stdin.",
-        autocompletion=lambda: [*KNOWN_SECRETS, *ADDRESSES],
+        autocompletion=_known,
     ),
 ]
-Names = Annotated[list[str], typer.Argument(metavar="NAME…", autocompletion=lambda: [*KNOWN_SECRETS, *ADDRESSES])]
+Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Which secrets.", autocompletion=_known)]
 EnvFile = Annotated[Path | None, typer.Option("--env-file", metavar="FILE", help="A .env file; - is stdin.")]
 Compared = Annotated[Path, typer.Option("--env-file", metavar="FILE", help="A .env file; - is stdin.")]
 FromEnv = Annotated[bool, typer.Option("--from-env", help="Take the named ones from this shell's environment.")]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
 Force = Annotated[bool, typer.Option("--force", help="Set a model that is retired all the same.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +95,16 @@ async def unset(session: Session, names: Names, check: Check = False, yes: Yes =
     return _answer(await platform.set_secrets(values, check=False), check=False)
 
 
-async def diff(session: Session, env_file: Compared) -> list[Comparison]:
-    """Compare a .env file with the target, by digests."""
+async def diff(session: Session, env_file: Compared) -> Answer:
+    """Compare a .env file with the target, by digests. Exit 3 if setting the file would change anything."""
     here = {name: digest(stored(name, value))[:SHOWN_DIGITS] for name, value in _file(env_file).items()}
     there = {secret.name: secret.digest[:SHOWN_DIGITS] for secret in await (await session.platform()).secrets()}
-    return [
+    found = [
         Comparison(name, _status(here.get(name), there.get(name)), here.get(name), there.get(name))
         for name in sorted({*here, *there})
     ]
+    would = any(entry.status in {"differs", "only_file"} for entry in found)
+    return Answer(found, Kind.DIFFERS if would else Kind.DONE)
 
 
 def _status(here: str | None, there: str | None) -> str:

@@ -19,12 +19,19 @@ from agentops.session import Session
 from agentops.settings import DEFAULT_PORT, Process, process
 
 Role = Annotated[Literal["web", "worker", "all"], typer.Option("--role", help="What to run here.")]
-Processes = Annotated[int, typer.Option("--processes", min=1, max=64, help="How many processes of the role.")]
-Concurrency = Annotated[
-    int, typer.Option("--concurrency", min=1, max=256, help="How many conversations a worker works on at a time.")
+Processes = Annotated[
+    int, typer.Option("--processes", metavar="N", min=1, max=64, help="How many processes of the role.")
 ]
-Host = Annotated[str, typer.Option("--host", help="Where to listen; 0.0.0.0 in a container.")]
-Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Where to listen.", show_default="54321")]
+Concurrency = Annotated[
+    int,
+    typer.Option(
+        "--concurrency", metavar="N", min=1, max=256, help="How many conversations a worker works on at a time."
+    ),
+]
+Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 in a container.")]
+Port = Annotated[
+    int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Where to listen; default: 54321.")
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,11 @@ from agentops.session import Session
 from agentops.settings import CHAT, DEFAULT_PORT, Process
 
 Detach = Annotated[bool, typer.Option("--detach", help="Leave it running in the background.")]
-Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Where to listen.", show_default="54321")]
+Port = Annotated[
+    int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Where to listen; default: 54321.")
+]
 Sandbox = Annotated[bool, typer.Option("--sandbox", help="With simulated OpenAI, WhatsApp and Slack; needs no key.")]
-Processes = Annotated[int, typer.Option("--processes", min=1, max=64, help="How many web processes.")]
+Processes = Annotated[int, typer.Option("--processes", metavar="N", min=1, max=64, help="How many web processes.")]
 
 HOST = "127.0.0.1"
 DETACH_SECONDS = 90.0

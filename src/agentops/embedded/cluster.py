@@ -47,6 +47,7 @@ _SETTINGS = {
     # Parameters are customers' words; a log is no place for them.
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",  # DETAIL quotes whole rows, phone numbers and all
 }
 _INITDB_OPTIONS = (
     f"--username={USER}",

@@ -9,6 +9,7 @@ and nothing more. The call's id is its idempotency key: an event that is deliver
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from agentops.agent import answering
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from agentops.web import Request, Response
 
 _CALLS = frozenset({"response.function_call_arguments.done", "call_tool"})
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _VOICE = Principal("voice", "voice", operator=True)
 
 
@@ -44,8 +46,9 @@ async def handle(request: Request, stack: Stack) -> Response:
         return json_response(200, {"received": True})
     try:
         event = parsed(request.body)
-        events.info("ai.realtime.webhook.received", type=_text(event, "type"), event_id=_text(event, "event_id"))
-        if event.get("type") not in _CALLS:
+        kind, event_id = _text(event, "type"), _text(event, "event_id")
+        events.info("ai.realtime.webhook.received", type=_shown(kind), event_id=_shown(event_id))
+        if kind not in _CALLS:
             return json_response(200, {"received": True})
         return await _answered(event, request, stack)
     except Refused as refusal:
@@ -58,12 +61,15 @@ async def _answered(event: Mapping[str, object], request: Request, stack: Stack)
     if not call_id:
         raise Refused(400, "Invalid call_id")
     events = stack.events.bind(request.correlation_id, request.slug)
-    events.info("ai.realtime.tool.call", tool=name, call_id=call_id)
+    shown = {"tool": _shown(name), "call_id": _shown(call_id)}
+    events.info("ai.realtime.tool.call", **shown)
     body = await _body(name, call_id, event.get("arguments"), request, stack)
     if body.get("success") is True:
-        events.info("ai.realtime.tool.success", tool=name, call_id=call_id)
+        events.info("ai.realtime.tool.success", **shown)
     else:
-        events.warning("ai.realtime.tool.error", tool=name, call_id=call_id, error=body.get("error"))
+        events.warning(
+            "ai.realtime.tool.error", **shown, error=body.get("error") if shown["tool"] == name else "no such tool"
+        )
     output = json.dumps(body, ensure_ascii=False)
     return json_response(200, {"type": "function_call_output", "call_id": call_id, "output": output})
 
@@ -77,6 +83,11 @@ async def _body(name: str, call_id: str, arguments: object, request: Request, st
         return {"success": False, "error": "Invalid arguments"}
     outcome = await asked.call(arguments, _VOICE, stack, correlation_id=request.correlation_id, idempotency_key=call_id)
     return outcome.body
+
+
+def _shown(text: str) -> str:
+    """An identifier as events may show it: what is none may be anything, a customer's words too."""
+    return text if _IDENTIFIER.fullmatch(text) else "***" if text else ""
 
 
 def _text(event: Mapping[str, object], name: str) -> str:

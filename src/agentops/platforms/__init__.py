@@ -19,6 +19,11 @@ Row = dict[str, Any]
 DeployStatus = Literal["active", "unchanged", "stored", "failed", "restored", "would_change", "absent", "deleted"]
 
 
+def _spare(rank: int) -> dict[str, int]:
+    """Marks a field that a table on a narrow terminal leaves out, those of rank 1 first."""
+    return {"spare": rank}
+
+
 class Queries(Protocol):
     """Something that runs one SQL statement: a platform, or a server's pool."""
 
@@ -31,11 +36,11 @@ class Flag:
     """A flag in force: `name` is its short form, `secret` the name it is stored under, `enabled` None where unknown."""
 
     name: str
-    secret: str
+    secret: str = field(metadata=_spare(1))
     enabled: bool | None
     until: datetime | None = None
     changed: bool = False
-    updated_by: str | None = None
+    updated_by: str | None = field(default=None, metadata=_spare(2))
     updated_at: datetime | None = None
 
 
@@ -45,8 +50,8 @@ class SecretInfo:
 
     name: str
     digest: str
-    version: int | None
-    updated_by: str | None
+    version: int | None = field(metadata=_spare(1))
+    updated_by: str | None = field(metadata=_spare(2))
     updated_at: datetime | None
 
 
@@ -68,9 +73,9 @@ class Function:
     slug: str
     version: int
     status: str
-    sha256: str
-    origin: str
-    deployed_by: str
+    sha256: str = field(metadata=_spare(1))
+    origin: str = field(metadata=_spare(2))
+    deployed_by: str = field(metadata=_spare(3))
     deployed_at: datetime
 
 
@@ -106,7 +111,7 @@ class Deployment:
     version: int | None
     changed: bool
     status: DeployStatus
-    sha256: str | None
+    sha256: str | None = field(metadata=_spare(1))
     finding: str | None = None
 
 

@@ -1,6 +1,9 @@
 """Carries a runbook out: each command through the same door as a typed one, each manual step read by a person.
 
-steps → say what runs → dispatch(argv) → verify → next, until the end or the first exit code that is not 0
+steps → say what runs → dispatch(argv) → verify → next, until the end or the first step that fails
+
+A command that ends with 3 has looked and found something (a difference, a degraded part): that is an answer, and the
+next step follows. What stands under `verify` must end with 0.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agentops.errors import Kind
 from agentops.runbooks.model import fill
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one step: `status` is done, failed, told (manual), not_run or would_run."""
+    """What became of one step: `status` is done, differs (exit 3), failed, told (manual), not_run or would_run."""
 
     step: int
     what: str
@@ -58,18 +62,28 @@ async def _do(step: Step, values: Mapping[str, str], hands: Hands) -> Done:
     if step.manual:
         hands.say(f"by hand: {what}")
         hands.wait()
-    code = 0
-    for line in (step.run, step.verify):
-        if line and code == 0:
-            argv = step.argv(line, values)
-            hands.say(f"$ agentops {shlex.join(argv)}")
-            code = await hands.dispatch(argv)
-    if code:
-        return Done(step.number, what, "failed", code)
-    return Done(step.number, what, "told" if step.manual else "done", 0 if step.run or step.verify else None)
+    code = await _run(step, step.run, values, hands)
+    status = {None: "told", 0: "done", Kind.DIFFERS.exit_code: "differs"}.get(code, "failed")
+    if step.verify and status != "failed":
+        verified = await _run(step, step.verify, values, hands)
+        if verified:
+            return Done(step.number, f"verify: {_typed(step, step.verify, values)}", "failed", verified)
+        code = code or verified
+    return Done(step.number, what, status, code)
+
+
+async def _run(step: Step, line: str | None, values: Mapping[str, str], hands: Hands) -> int | None:
+    if line is None:
+        return None
+    hands.say(f"$ {_typed(step, line, values)}")
+    return await hands.dispatch(step.argv(line, values))
+
+
+def _typed(step: Step, line: str, values: Mapping[str, str]) -> str:
+    return f"agentops {shlex.join(step.argv(line, values))}"
 
 
 def _what(step: Step, values: Mapping[str, str]) -> str:
     if step.run:
-        return f"agentops {shlex.join(step.argv(step.run, values))}"
+        return _typed(step, step.run, values)
     return fill(step.manual or "", values)

@@ -25,7 +25,8 @@ from starlette.responses import Response as HTTPResponse
 from starlette.routing import Route
 
 from agentops import __version__
-from agentops.errors import AgentOpsError, Kind
+from agentops.agent import phones
+from agentops.errors import AgentOpsError, Kind, Unavailable
 from agentops.server.limits import Gone, TooLarge, body_limit, read_body, refuse_body
 from agentops.web import Request, Response, json_response
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 30.0
 RETRY_AFTER = {"retry-after": "1"}
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# One line of what latin-1 can say.
+_HEADER = re.compile(r"[!-9;-~]+: [\t -~\xa0-\xff]*")
 
 
 def app(context: ServerContext) -> Starlette:
@@ -84,7 +87,8 @@ class FunctionEndpoint:
         slug = scope["path_params"]["slug"]
         headers = _headers(scope)
         correlation_id = headers.get("x-correlation-id", "")
-        if not _CORRELATION_ID.fullmatch(correlation_id):
+        # It goes into every event and out to providers, so it may not be somebody's number.
+        if not _CORRELATION_ID.fullmatch(correlation_id) or phones.within(correlation_id):
             # It names a request and guards nothing, so it need not cost a system call.
             correlation_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
         marks = [(b"x-correlation-id", correlation_id.encode())]
@@ -114,7 +118,7 @@ class FunctionEndpoint:
             # Taken once: the request keeps its version and its settings to its end.
             stack, function = self._context.stack(), self._context.loader.get(request.slug)
             if function is None:
-                return _unknown(request.slug)
+                return self._absent(request.slug)
             async with asyncio.timeout(ANSWER_SECONDS):
                 # What an operator's code answers may be anything, whatever its annotations say.
                 answer: object = await function.handle(request, stack)
@@ -132,10 +136,23 @@ class FunctionEndpoint:
             words = f"internal error; search the logs for correlation id {request.correlation_id}"
             return json_response(Kind.FAILED.status, {"success": False, "error": words})
 
+    def _absent(self, slug: str) -> Response:
+        if not self._context.settled:
+            raise Unavailable("this server has not loaded its functions yet", "agentops health")
+        if self._context.loader.failed(slug):
+            # It is deployed: the caller may come again, the operator finds the reason in `deploy list` and the log.
+            raise Unavailable(f"{slug} could not be loaded by this server", "agentops deploy list")
+        return _unknown(slug)
+
 
 def _checked(answer: object) -> Response:
     if not isinstance(answer, Response):
         raise TypeError(type(answer).__name__)
+    if not isinstance(answer.body, bytes):
+        raise TypeError(type(answer.body).__name__)
+    for name, value in (("content-type", answer.content_type), *answer.headers.items()):
+        if not _HEADER.fullmatch(f"{name}: {value}"):
+            raise ValueError(name)
     return answer
 
 

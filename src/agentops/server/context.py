@@ -44,6 +44,8 @@ class ServerContext:
     answered_at: float = float("-inf")
     # SIGTERM has come: what is under way is finished, nothing is begun.
     draining: bool = False
+    # The functions of the first settings are here (those that load at all). Only `settings_watch` writes it.
+    settled: bool = False
     _stack: Stack | None = None
 
     @property

@@ -1,6 +1,6 @@
 """What libraries log goes the same way as our own events, scrubbed; nothing of it reaches the output by itself.
 
-    httpx, openai, uvicorn, psycopg, asyncio, … → root → ForeignLogs → `ai.log.<logger>`, WARNING and worse
+    httpx, openai, psycopg, asyncio, … → root → ForeignLogs → `ai.log.<logger>`, WARNING and worse
 
 Their words are no constants: an exception or an address may quote a customer. So the message is scrubbed as text, a
 traceback is told as type and place only, and the query of an address is left out.
@@ -63,6 +63,8 @@ def take_over(events: Events, level: int = logging.WARNING) -> ForeignLogs:
     root.setLevel(level)
     # Outages are told by events, once; the pool would tell every attempt.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    # Strangers' broken requests are no news, and a defect is an event of the app's own.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
     return handler
 

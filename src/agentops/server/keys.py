@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 SERVICE, ANON = "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_ANON_KEY"
 VERIFY, APP_SECRET = "WA_VERIFY_TOKEN", "WA_APP_SECRET"
 GENERATED = (SERVICE, ANON, VERIFY, APP_SECRET)
-VARIABLE = "AGENTOPS_STACK_KEY"
 _LOCK = 0x6B657973
 _TEN_YEARS = 315_360_000
 _SQL = statements(__file__)
@@ -83,17 +82,17 @@ async def require(platform: LocalPlatform, process: Process, kind: str | None = 
         raise UsageError("this database is no stack yet: it has no keys", "agentops up (or serve) makes them")
     if kind is not None and rows[0]["kind"] != kind:
         raise UsageError(*_other_kind(rows[0]["kind"]))
-    private = _private_key(process.home)
+    private = seal.private_key(process.home)
     if private is None:
         raise UsageError(
-            f"this stack's private key is not on this machine: no {process.home / 'stack.key'}",
-            f"copy stack.key from the machine that made the stack, or set {VARIABLE} to its one line",
+            f"this stack's private key is not on this machine: no {process.home / seal.KEY_FILE}",
+            f"copy stack.key from the machine that made the stack, or set {seal.VARIABLE} to its one line",
         )
     if seal.public_of(private) != rows[0]["public_key"]:
-        where = VARIABLE if os.environ.get(VARIABLE) else str(process.home / "stack.key")
+        where = seal.VARIABLE if os.environ.get(seal.VARIABLE, "").strip() else str(process.home / seal.KEY_FILE)
         raise UsageError(
             f"the key in {where} is not the one that this database's secrets are sealed to",
-            f"copy stack.key from the machine that made the stack, or set {VARIABLE} to its one line",
+            f"copy stack.key from the machine that made the stack, or set {seal.VARIABLE} to its one line",
         )
     return private
 
@@ -115,30 +114,19 @@ def role_key(role: str, secret: bytes, now: int) -> str:
 async def _make_stack(platform: LocalPlatform, process: Process, kind: str) -> bool:
     if await platform.query(_SQL["stack"]):
         return False
-    private = _private_key(process.home) or _new_key(process.home)
+    private = seal.private_key(process.home) or _new_key(process.home)
     parameters = {"kind": kind, "public_key": seal.public_of(private), "actor": platform.actor}
     return bool((await platform.query(_SQL["create"], parameters))[0]["created"])
-
-
-def _private_key(home: Path) -> str | None:
-    if text := os.environ.get(VARIABLE):
-        return text.strip()
-    try:
-        return (home / "stack.key").read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{home / 'stack.key'} cannot be read: {error}", "it belongs to another user?") from error
 
 
 def _new_key(home: Path) -> str:
     private, _ = seal.new_key()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        descriptor = os.open(home / "stack.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(home / seal.KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         # Another start, for another target, made it a moment ago.
-        return _private_key(home) or private
+        return seal.private_key(home) or private
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(private + "\n")
         file.flush()

@@ -16,25 +16,27 @@ from typing import TYPE_CHECKING
 
 from agentops import embedded
 from agentops.errors import AgentOpsError, Unavailable
-from agentops.platforms import bundle
+from agentops.platforms import Deployment, bundle
 from agentops.platforms.local import servers
 from agentops.server import keys, peers
 from agentops.server.order import Order
-from agentops.server.supervisor import Child, Supervisor, listen, server_child
+from agentops.server.supervisor import Child, Supervisor, bind, listen, server_child
 from agentops.settings import ADDRESSES
+from agentops.sql import statements
 from agentops.store import schema
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from agentops.platforms import Deployment
     from agentops.platforms.local import LocalPlatform
     from agentops.settings import Process
 
 READY_SECONDS = 30.0
+LOOK_SECONDS = 0.03
 KEEP_EMBEDDED_SECONDS = 2.0
 LIVE, SANDBOX = "live", "sandbox"
+_SQL = statements(__file__)
 ANY_HOST = {"0.0.0.0", "::", ""}  # noqa: S104 - compared with, not bound to
 
 
@@ -62,19 +64,39 @@ async def prepare(platform: LocalPlatform, process: Process, kind: str) -> keys.
 
 
 async def deploy_missing(platform: LocalPlatform, process: Process) -> list[Deployment]:
-    """Deploy what ships with the package or stands in the project folder and has never been deployed."""
+    """Deploy what ships with the package or stands in the project folder, and neither is deployed nor was deleted.
+
+    A bundle that cannot be read, imported or asked stops no other; it comes back with its `finding`.
+    """
+    from agentops.server import checking
+
     there = {function.slug for function in await platform.functions()}
-    slugs = sorted({*bundle.packaged_slugs(), *bundle.project_slugs(process.project)} - there)
-    bundles = [bundle.read(slug, process.project) for slug in slugs]
-    return await platform.deploy(bundles, force=False, check=False) if bundles else []
+    there |= {row["slug"] for row in await platform.query(_SQL["deleted"])}
+    bundles, findings = [], {}
+    for slug in sorted({*bundle.packaged_slugs(), *bundle.project_slugs(process.project)} - there):
+        try:
+            bundles.append(bundle.read(slug, process.project))
+        except AgentOpsError as error:
+            findings[slug] = error.message
+    if bundles:
+        findings |= await checking.findings(bundles, os.cpu_count() or 1)
+    good = [each for each in bundles if each.slug not in findings]
+    refused = [
+        Deployment(slug, None, changed=False, status="failed", sha256=None, finding=finding)
+        for slug, finding in findings.items()
+    ]
+    return refused + (await platform.deploy(good, force=False, check=False) if good else [])
 
 
 class Launch:
-    """The processes of one stack on this machine. Made before anything else happens: a taken port ends it at once."""
+    """The processes of one stack on this machine. Made before anything else happens: a taken port ends it at once.
+
+    Only `running` listens: who connects to a server that lacks its key or its database is refused, not kept waiting.
+    """
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._socket: socket.socket | None = listen(wanted.host, wanted.port, wanted.command) if wanted.web else None
+        self._socket: socket.socket | None = bind(wanted.host, wanted.port, wanted.command) if wanted.web else None
         self._supervisor: Supervisor | None = None
 
     @property
@@ -92,9 +114,10 @@ class Launch:
         self, database_url: str, private_key: str, kind: str, note: Callable[[str], None], stop: asyncio.Event
     ) -> AsyncIterator[asyncio.Task[None]]:
         """Run the processes until the block ends or `stop` is set; the task ends when they all have."""
-        self._supervisor = Supervisor(
-            self._children(Order(database_url, self.url, private_key, self._wanted.lanes), kind), note
-        )
+        if self._socket:
+            listen(self._socket, self._wanted.command)
+        order = Order(database_url, self.url, private_key, self._wanted.lanes)
+        self._supervisor = Supervisor(self._children(order, kind), note)
         task = asyncio.create_task(self._supervisor.run(stop))
         try:
             yield task
@@ -114,7 +137,8 @@ class Launch:
                 words = f"the server's processes are not ready after {READY_SECONDS:g} s"
                 raise Unavailable(words, "their output is above; agentops logs show --level error")
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.03)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await stop.wait()
             if stop.is_set():
                 return False
         return True

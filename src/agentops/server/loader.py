@@ -96,11 +96,16 @@ class Loader:
 
     def __init__(self) -> None:
         self._functions: dict[str, LoadedFunction] = {}
+        self._failed: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
 
     def get(self, slug: str) -> LoadedFunction | None:
         """The function that answers requests to `slug` now."""
         return self._functions.get(slug)
+
+    def failed(self, slug: str) -> bool:
+        """Whether the active version of `slug` did not load here."""
+        return slug in self._failed
 
     def loaded(self) -> Mapping[str, Deployed]:
         """What runs here, by slug: for `Stack.functions`."""
@@ -117,6 +122,7 @@ class Loader:
             report = {row.slug: await self._apply(row, stack) for row in rows}
             for slug in self._functions.keys() - report.keys():
                 del self._functions[slug]
+            self._failed = frozenset(slug for slug, told in report.items() if not told["ok"])
         return report
 
     async def _apply(self, row: ActiveRow, stack: Stack) -> dict[str, Any]:

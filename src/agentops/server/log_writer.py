@@ -25,15 +25,12 @@ from agentops.sql import statements
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agentops.platforms import Queries
-
 CAPACITY = 10_000
 FLUSH_SECONDS = 0.1
 FLUSH_EVENTS = 200
 BATCH = 1_000
 RETRY_SECONDS = 0.5
-KEEP_DAYS = 14
-EXPIRE_BATCH = 5_000
+CANCEL_SECONDS = 0.1
 _SQL = statements(__file__)
 # U+0000 cannot be stored in PostgreSQL's jsonb; an even number of backslashes before it means that it is one.
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
@@ -76,13 +73,16 @@ class LogWriter:
         if self._task:
             await asyncio.wait({self._task}, timeout=seconds)
             self._task.cancel()
+            # A database that hangs may keep even the cancellation waiting.
+            await asyncio.wait({self._task}, timeout=CANCEL_SECONDS)
         await self._disconnect()
 
     async def _run(self) -> None:
         while True:
             await self._filled.wait()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._plenty.wait(), FLUSH_SECONDS)
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._plenty.wait()
             stored = await self._flush()
             if self._closing and (not stored or not self._buffer):
                 return
@@ -164,9 +164,3 @@ def _rows(batch: Sequence[Event]) -> str:
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
-
-
-async def expire(queries: Queries) -> int:
-    """Delete one batch of log rows older than 14 days; how many. Repeat until 0."""
-    rows = await queries.query(_SQL["expire"], {"days": KEEP_DAYS, "batch": EXPIRE_BATCH})
-    return int(rows[0]["deleted"])

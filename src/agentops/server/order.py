@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 class Order:
     """One process's orders. `url` is where the stack listens, as others reach it; None where only workers run."""
 
-    database_url: str
+    database_url: str = field(repr=False)
     url: str | None = None
     stack_key: str = field(default="", repr=False)
     # How many conversations a worker works on at the same time.

@@ -3,8 +3,8 @@
     order → pool, log writer, settings watch → web: app on the inherited socket · worker: the queue
     SIGTERM, or the end of standard input (the supervisor died) → drain → exit 0
 
-Draining: nothing new is begun, what is under way gets 7.5 s, then the last events are stored and the heartbeat's row
-is removed, all within the supervisor's 9 s.
+Draining: nothing new is begun, what is under way gets 7 s, then the last events are stored and the heartbeat's row
+is removed, all within the supervisor's 8.5 s.
 """
 
 from __future__ import annotations
@@ -23,26 +23,24 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from agentops.clients import Clients
-from agentops.errors import AgentOpsError
 from agentops.events import Events
 from agentops.server import foreign_logs, heartbeat
 from agentops.server.context import ServerContext
 from agentops.server.echo import Echo
 from agentops.server.loader import Loader
-from agentops.server.log_writer import LogWriter, expire
+from agentops.server.log_writer import LogWriter
 from agentops.server.order import Order
 from agentops.server.settings_watch import SettingsWatch
-from agentops.store import inbox
 from agentops.store.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-GRACE_SECONDS = 7.5
-LAST_WORDS_SECONDS = 1.0
+GRACE_SECONDS = 7
+LAST_WORDS_SECONDS = 0.8
+CLOSING_SECONDS = 0.3
 # Without settings a web process answers 503, but gives the first ones a moment, so that a normal start fails nobody.
 FIRST_SETTINGS_SECONDS = 2.0
-EXPIRE_EVERY_SECONDS = 3600.0
 MAXIMUM_CONNECTIONS = 1_500
 OPEN_FILES = 8_192
 
@@ -73,16 +71,19 @@ async def serve(role: str, order: Order, listening: socket.socket | None) -> Non
     settings = asyncio.create_task(watch.run(), name="settings")
     logs = writer.start()
     try:
-        await _first(watch, stop)
+        # A worker has time: it begins nothing before it knows the settings and has the functions.
+        await _first(watch, [settings, logs], stop, FIRST_SETTINGS_SECONDS if role == "web" else None)
         work = _web(context, listening, stop) if listening else _worker(context, stop, order.lanes)
         await _until_over(work, [settings, logs])
     finally:
         context.draining = True
         context.events.info("ai.server.stopped", role=role, pid=os.getpid())
         settings.cancel()
-        await asyncio.gather(settings, watch.close(), return_exceptions=True)
+        closing = asyncio.create_task(watch.close())
+        # With a bound: a database that hangs keeps even a cancelled query waiting.
+        await asyncio.wait({settings, closing}, timeout=CLOSING_SECONDS)
         await _last_words(context, writer, clients)
-        echo.close()
+        echo.close(CLOSING_SECONDS)
 
 
 async def _web(context: ServerContext, listening: socket.socket, stop: asyncio.Event) -> None:
@@ -104,7 +105,7 @@ async def _web(context: ServerContext, listening: socket.socket, stop: asyncio.E
         backlog=2048,
         limit_concurrency=MAXIMUM_CONNECTIONS,
         timeout_keep_alive=5,
-        timeout_graceful_shutdown=int(GRACE_SECONDS),
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)
     # Not `serve`: that takes over the signals, which are ours.
@@ -119,45 +120,38 @@ async def _web(context: ServerContext, listening: socket.socket, stop: asyncio.E
 
 
 async def _worker(context: ServerContext, stop: asyncio.Event, lanes: int) -> None:
-    from agentops.server import reconcile, worker
+    from agentops.server import reconcile, retention, warming, worker
 
     context.events.info("ai.server.started", role=context.role, pid=os.getpid())
     working = asyncio.create_task(worker.run(context, stop, lanes=lanes), name="queue")
-    retention = asyncio.create_task(_retention(context.database), name="retention")
-    reconciling = asyncio.create_task(reconcile.run(context), name="reconcile")
+    beside = [
+        asyncio.create_task(retention.keep(context), name="retention"),
+        asyncio.create_task(warming.keep(context), name="warming"),
+        asyncio.create_task(reconcile.run(context), name="reconcile"),
+    ]
     stopped = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await _until_over(asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED), beside)
         context.draining = True
-        await asyncio.wait_for(working, GRACE_SECONDS)
+        async with asyncio.timeout(GRACE_SECONDS):
+            await working
     except TimeoutError:
         context.events.warning("ai.server.drain_timeout", seconds=GRACE_SECONDS)
     finally:
-        stopped.cancel()
-        retention.cancel()
-        reconciling.cancel()
+        for task in (stopped, *beside):
+            task.cancel()
 
 
-async def _retention(database: Database) -> None:
-    """Every hour, delete log rows and settled messages that are too old, batch by batch."""
-    while True:
-        with suppress(AgentOpsError):
-            while await expire(database):
-                pass
-            while await inbox.expire(database):
-                pass
-            await heartbeat.forget(database)
-        await asyncio.sleep(EXPIRE_EVERY_SECONDS)
-
-
-async def _first(watch: SettingsWatch, stop: asyncio.Event) -> None:
+async def _first(
+    watch: SettingsWatch, background: list[asyncio.Task[None]], stop: asyncio.Event, seconds: float | None
+) -> None:
     waits = {asyncio.create_task(watch.first.wait()), asyncio.create_task(stop.wait())}
-    await asyncio.wait(waits, timeout=FIRST_SETTINGS_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({*waits, *background}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in waits:
         task.cancel()
 
 
-async def _until_over(work: Coroutine[None, None, None], background: list[asyncio.Task[None]]) -> None:
+async def _until_over(work: Coroutine[None, None, object], background: list[asyncio.Task[None]]) -> None:
     """Until the work is done. A background task never ends by itself; if one fails, so does the process."""
     working = asyncio.create_task(work)
     done, _ = await asyncio.wait({working, *background}, return_when=asyncio.FIRST_COMPLETED)
@@ -168,11 +162,10 @@ async def _until_over(work: Coroutine[None, None, None], background: list[asynci
 
 
 async def _last_words(context: ServerContext, writer: LogWriter, clients: Clients) -> None:
-    with suppress(AgentOpsError, TimeoutError):
-        await asyncio.wait_for(heartbeat.remove(context.database, context), LAST_WORDS_SECONDS)
-    await writer.close(LAST_WORDS_SECONDS)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(clients.aclose(), context.database.close()), LAST_WORDS_SECONDS)
+    goodbye = asyncio.create_task(heartbeat.remove(context.database, context))
+    await asyncio.gather(asyncio.wait({goodbye}, timeout=LAST_WORDS_SECONDS), writer.close(LAST_WORDS_SECONDS))
+    closing = asyncio.gather(clients.aclose(), context.database.close(), goodbye, return_exceptions=True)
+    await asyncio.wait({closing}, timeout=CLOSING_SECONDS)
 
 
 def _stop_event() -> asyncio.Event:

@@ -109,6 +109,8 @@ class SettingsWatch:
             self._load_soon()
         if not self.first.is_set() and self._loading:
             await asyncio.shield(self._loading)
+        # A load that the database broke off is none: a deployed function would be answered as unknown.
+        self._context.settled = self._context.settled or self._wanted is not None
         await self._beat(self._connected())
         self.first.set()
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from agentops.errors import AgentOpsError
+from agentops.errors import AgentOpsError, Conflict, TimedOut, Unavailable
 from agentops.platforms.local.listen import Line
 from agentops.store import conversations, inbox
 from agentops.store.conversations import LeaseLost
@@ -37,10 +37,12 @@ BURST_SECONDS = 1.2
 _LATE_SECONDS = 0.003
 POLL_SECONDS = 1.0
 # Less than what the process grants before it ends, so that the leases of unfinished lanes are let go in time.
-DRAIN_SECONDS = 6.5
+DRAIN_SECONDS = 6.0
 RELEASE_SECONDS = 0.8
 LONGEST_BACKOFF = 300.0
 NOT_DEPLOYED_SECONDS = 5.0
+# A failure of these before the turn began is not the message's: it costs no attempt.
+_PASSING = (Unavailable, TimedOut, Conflict)
 
 
 def backoff(attempts: int) -> float:
@@ -74,7 +76,12 @@ async def run(
             worker.wake.clear()
             await worker.claim()
             with suppress(TimeoutError):
-                await asyncio.wait_for(worker.wake.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await worker.wake.wait()
+            for helper in helpers:
+                # Without the one that renews, leases end under running lanes: no worker is better than such a one.
+                if helper.done():
+                    helper.result()
         await worker.drain()
     finally:
         for task in helpers:
@@ -97,6 +104,8 @@ class _Worker:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     # The database has failed and not answered since: told once, not every second.
     failing: bool = False
+    # Functions that are not here: told once each, however many conversations wait for them.
+    absent: set[str] = field(default_factory=set)
 
     @property
     def owner(self) -> str:
@@ -200,7 +209,8 @@ class _Worker:
             due_in = later.seconds
         except asyncio.CancelledError:
             with suppress(AgentOpsError, TimeoutError):
-                await asyncio.wait_for(conversations.release(self.context.database, job.lease), RELEASE_SECONDS)
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    await conversations.release(self.context.database, job.lease)
             raise
         except Exception as failure:  # noqa: BLE001 - one lane's failure is no other lane's
             due_in = await self._failed(job, failure)
@@ -218,24 +228,27 @@ class _Worker:
             return None
         function = self.context.loader.get(job.slug)
         if function is None or function.work is None:
-            self.context.events.bind(job.messages[0].correlation_id, job.slug).error(
-                "ai.worker.not_deployed", error=f"{job.slug} is not deployed here", hint=f"agentops deploy {job.slug}"
-            )
+            if job.slug not in self.absent:
+                self.absent.add(job.slug)
+                self.context.events.bind(job.messages[0].correlation_id, job.slug).error(
+                    "ai.worker.not_deployed", error=f"{job.slug} does not run here", hint=f"agentops deploy {job.slug}"
+                )
             return NOT_DEPLOYED_SECONDS
+        self.absent.discard(job.slug)
         await function.work(job, self.context.stack())
         return None
 
     async def _failed(self, job: Job, failure: Exception) -> float | None:
         words = failure.message if isinstance(failure, AgentOpsError) else _where(failure)
         try:
-            message = await inbox.fail(self.context.database, job, words)
+            message = await inbox.fail(self.context.database, job, words, counts=not isinstance(failure, _PASSING))
         except AgentOpsError as trouble:
             self._trouble(trouble)
             return None
         if message is None:
             return None
         dead = message.attempts >= inbox.ATTEMPTS
-        pause = 0.0 if dead else self.wait(message.attempts)
+        pause = 0.0 if dead else self.wait(max(message.attempts, 1))
         self.context.events.bind(message.correlation_id, message.slug).error(
             "ai.whatsapp.message.error",
             error=words,

@@ -30,6 +30,12 @@ _SQL = statements(__file__)
 # Every money transaction holds this advisory lock shared; the kill switch takes it alone, and thereby waits for them.
 MONEY_LOCK = 0x6D6F6E6579
 MONEY_SECONDS = 3
+_MILLISECONDS = str(MONEY_SECONDS * 1000)
+# Three statements on one way to the server and back: the constants are ours, so they stand in the text.
+_MONEY = "; ".join(("begin", _SQL["bounds"], _SQL["barrier"])) % {
+    "milliseconds": f"'{_MILLISECONDS}'",
+    "key": MONEY_LOCK,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +131,11 @@ class Database:
     @asynccontextmanager
     async def bounded(self, customer: Customer | None = None) -> AsyncIterator[Transaction]:
         """A transaction of at most 3 s a statement. With a customer it sees and changes rows of theirs only."""
-        milliseconds = str(MONEY_SECONDS * 1000)
         async with self.transaction() as transaction:
             if customer is None:
-                await transaction.query(_SQL["bounds"], {"milliseconds": milliseconds})
+                await transaction.query(_SQL["bounds"], {"milliseconds": _MILLISECONDS})
             else:
-                whose = {"phone": customer.phone, "actor": customer.actor}
-                await transaction.query(_SQL["behind_the_wall"], {"milliseconds": milliseconds, **whose})
+                await transaction.query(_SQL["behind_the_wall"], _wall(customer))
             yield transaction
 
     @asynccontextmanager
@@ -141,9 +145,13 @@ class Database:
         The shared lock is taken by a statement of its own, so that the next one sees every flag that was committed
         before a kill switch got the lock alone.
         """
-        async with self.bounded(customer) as transaction:
-            await transaction.query(_SQL["barrier"], {"key": MONEY_LOCK})
-            yield transaction
+        async with self._connection() as connection:
+            with translated():
+                await run(connection, _MONEY)
+                if customer is not None:
+                    await run(connection, _SQL["behind_the_wall"], _wall(customer))
+                yield Transaction(connection)
+                await connection.commit()  # what fails before is rolled back by the pool
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection[Row]]:
@@ -152,3 +160,7 @@ class Database:
                 yield connection
         except (PoolTimeout, PoolClosed):  # closed: a request that outlived the server's shutdown
             raise Unavailable("PostgreSQL does not answer, or all connections are busy", "agentops health") from None
+
+
+def _wall(customer: Customer) -> Mapping[str, str]:
+    return {"milliseconds": _MILLISECONDS, "phone": customer.phone, "actor": customer.actor}

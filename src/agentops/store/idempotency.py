@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from agentops.platforms import Queries
 
 _SQL = statements(__file__)
+# Longer than any sender repeats a delivery: Meta does for 7 days, OpenAI for 3.
+KEEP_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +52,8 @@ async def claim(queries: Queries, scope: str, key: str, fingerprint: str) -> Sto
 async def settle(queries: Queries, scope: str, key: str, status: int, body: Mapping[str, object]) -> None:
     """Keep the answer under the key that this transaction claimed."""
     await queries.query(_SQL["settle"], {"scope": scope, "key": key, "status": status, "body": json.dumps(body)})
+
+
+async def expire(queries: Queries, batch: int) -> int:
+    """Delete one batch of keys older than 30 days; how many. Repeat until 0."""
+    return int((await queries.query(_SQL["expire"], {"days": KEEP_DAYS, "batch": batch}))[0]["deleted"])

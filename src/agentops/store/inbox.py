@@ -176,12 +176,12 @@ async def receive(
     return Received(row["queued"], row["skipped"], tuple(known), row["enabled"], tuple(row["moved"]))
 
 
-async def expire(queries: Queries) -> int:
+async def expire(queries: Queries, batch: int = EXPIRE_BATCH) -> int:
     """Delete one batch of settled messages and statuses older than 30 days; how many. Repeat until 0.
 
     Meta delivers again for seven days: a younger row is what tells a second delivery from a new message.
     """
-    return int((await queries.query(_SQL["expire"], {"days": KEEP_DAYS, "batch": EXPIRE_BATCH}))[0]["deleted"])
+    return int((await queries.query(_SQL["expire"], {"days": KEEP_DAYS, "batch": batch}))[0]["deleted"])
 
 
 async def queued(queries: Queries, leases: Sequence[Lease]) -> list[Job]:
@@ -247,12 +247,24 @@ async def finish(
         raise LeaseLost
 
 
-async def fail(queries: Queries, job: Job, error: str) -> Message | None:
+async def fail(queries: Queries, job: Job, error: str, *, counts: bool = True) -> Message | None:
     """Note a failed turn on the first messages of the job that are not settled; after `ATTEMPTS` turns they are dead.
+
+    Args:
+        queries: a pool or a transaction.
+        job: what was worked on.
+        error: why it failed, in words that quote nobody.
+        counts: an attempt is counted even where the function failed before it began one (else it would fail forever).
 
     Returns:
         The first of them with its attempts up to now, or None where all are settled or the lease is lost.
     """
-    ids = [message.id for message in job.messages]
-    rows = await queries.query(_SQL["fail"], {**job.lease.key, "ids": ids, "error": error, "limit": ATTEMPTS})
+    parameters = {
+        **job.lease.key,
+        "ids": [message.id for message in job.messages],
+        "attempts": [message.attempts + counts for message in job.messages],
+        "error": error,
+        "limit": ATTEMPTS,
+    }
+    rows = await queries.query(_SQL["fail"], parameters)
     return Message(**rows[0]) if rows else None

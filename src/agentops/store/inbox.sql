@@ -74,11 +74,12 @@ with relaxed as materialized (
     for update
 ), counted as (
     update agentops.inbox i set attempts = i.attempts + 1, turn = %(turn)s
-    from held where i.id = any(%(ids)s::bigint[]) and i.conversation_id = held.id and i.state = 'queued'
-    returning i.id, i.attempts, i.received_at
+    from held, agentops.inbox before
+    where i.id = any(%(ids)s::bigint[]) and i.conversation_id = held.id and i.state = 'queued' and before.id = i.id
+    returning i.id, i.attempts, i.received_at, before.turn is null as new
 ), begun as (
     select array_agg(id order by id) as ids, max(attempts) as attempts, min(received_at) as received_at,
-           count(*) filter (where attempts = 1) as new
+           count(*) filter (where new) as new
     from counted
 ), metered as (
     update agentops.conversations c
@@ -116,21 +117,25 @@ from held where i.id = any(%(ids)s::bigint[]) and i.conversation_id = held.id an
 returning i.id;
 
 -- fail --
--- All messages of the turn share its fate; a dead one takes its unsent reply along.
+-- All messages of the turn share its fate; a dead one takes its unsent reply along. `attempts` is what the failed turn
+-- was, if it did not come to count it.
 with held as (
     select id from agentops.conversations
     where id = %(conversation)s and fence = %(fence)s and lease_owner = %(owner)s::uuid
     for update
 ), head as (
-    select i.id, i.turn from agentops.inbox i join held on i.conversation_id = held.id
-    where i.id = any(%(ids)s::bigint[]) and i.state = 'queued'
+    select i.id, i.turn, greatest(i.attempts, job.attempts) as attempts
+    from unnest(%(ids)s::bigint[], %(attempts)s::int[]) as job (id, attempts)
+    join agentops.inbox i on i.id = job.id
+    join held on i.conversation_id = held.id
+    where i.state = 'queued'
     order by i.id
     limit 1
 ), failed as (
     update agentops.inbox i
-    set last_error = %(error)s,
-        state = case when i.attempts >= %(limit)s then 'dead' else 'queued' end,
-        finished_at = case when i.attempts >= %(limit)s then now() end
+    set last_error = %(error)s, attempts = greatest(i.attempts, head.attempts),
+        state = case when greatest(i.attempts, head.attempts) >= %(limit)s then 'dead' else 'queued' end,
+        finished_at = case when greatest(i.attempts, head.attempts) >= %(limit)s then now() end
     from head
     where i.id = any(%(ids)s::bigint[]) and i.state = 'queued' and (i.id = head.id or i.turn = head.turn)
     returning i.*
@@ -145,14 +150,14 @@ select id, message_id, slug, correlation_id, kind, payload, attempts, received_a
 with old as (
     select id from agentops.inbox
     where state in ('done', 'skipped') and received_at < now() - make_interval(days => greatest(%(days)s::int, 8))
-    order by received_at limit %(batch)s
+    order by received_at limit %(batch)s for update skip locked
 ), gone as (
     delete from agentops.inbox i using old where i.id = old.id returning i.id
 ), statuses as (
     delete from agentops.statuses s where s.ctid = any(array(
         select ctid from agentops.statuses
         where received_at < now() - make_interval(days => greatest(%(days)s::int, 8))
-        order by received_at limit %(batch)s))
+        order by received_at limit %(batch)s for update skip locked))
     returning 1
 )
 select (select count(*) from gone) + (select count(*) from statuses) as deleted;

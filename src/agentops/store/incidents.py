@@ -23,15 +23,15 @@ class Incident:
     """An incident: `features` were named, `switched_off` were on and went off."""
 
     id: int
-    kind: str
+    kind: str = field(metadata={"spare": 5})
     status: str
     reason: str
-    features: tuple[str, ...]
+    features: tuple[str, ...] = field(metadata={"spare": 3})
     switched_off: tuple[str, ...]
-    opened_by: str
+    opened_by: str = field(metadata={"spare": 4})
     opened_at: datetime
-    restored_by: str | None
-    restored_at: datetime | None
+    restored_by: str | None = field(metadata={"spare": 1})
+    restored_at: datetime | None = field(metadata={"spare": 2})
 
 
 @dataclass(frozen=True, slots=True)

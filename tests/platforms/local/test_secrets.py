@@ -97,6 +97,49 @@ def test_a_value_sealed_for_an_older_version_changes_nothing(
     asyncio.run(scenario())
 
 
+def test_an_older_sealed_value_never_opens_again_even_after_unset_and_set(
+    database_url: str, stack_keys: StackKeys
+) -> None:
+    async def scenario() -> None:
+        async with opened(database_url) as platform:
+            await platform.set_secrets({"WA_TOKEN": "old"}, check=False)
+            old = (await platform.query("select sealed from agentops.secrets"))[0]["sealed"]
+            await platform.set_secrets({"WA_TOKEN": None}, check=False)
+            (absent,) = await platform.set_secrets({"WA_TOKEN": None}, check=False)
+            assert absent.status == "absent"
+            assert await platform.secrets() == []
+            (change,) = await platform.set_secrets({"WA_TOKEN": "new"}, check=False)
+            assert (change.status, change.version) == ("set", 3)
+            assert await secrets.values(platform, stack_keys.private) == {"WA_TOKEN": "new"}
+            await platform.query("update agentops.secrets set sealed = %(old)s", {"old": old})
+            with pytest.raises(UsageError, match="does not open"):
+                await secrets.values(platform, stack_keys.private)
+
+    asyncio.run(scenario())
+
+
+def test_a_value_sealed_before_the_secret_was_unset_by_another_changes_nothing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with opened(database_url) as platform:
+            await platform.set_secrets({"A": "first"}, check=False)
+            original = secrets._parameters
+
+            async def overtaken(*arguments: Any) -> dict[str, Any]:
+                parameters = await original(*arguments)
+                monkeypatch.setattr(secrets, "_parameters", original)
+                await platform.set_secrets({"A": None}, check=False)
+                return parameters
+
+            monkeypatch.setattr(secrets, "_parameters", overtaken)
+            with pytest.raises(Conflict, match="changed A at the same time"):
+                await platform.set_secrets({"A": "mine"}, check=False)
+            assert await platform.secrets() == []
+
+    asyncio.run(scenario())
+
+
 def test_flags_of_the_namespace_are_stored_in_clear_and_end_a_timed_one(database_url: str) -> None:
     async def scenario() -> None:
         async with opened(database_url) as platform:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from httpx import AsyncClient
     from psycopg import AsyncConnection
 
     from agentops.platforms import (
@@ -43,6 +44,7 @@ class LocalPlatform:
         # Finds the address again when the connection is lost: the embedded PostgreSQL may have to be started anew.
         self.address: Callable[[], Awaitable[str]] | None = None
         self._label = label
+        self._client: AsyncClient | None = None
 
     @classmethod
     async def open(cls, url: str, *, label: str, actor: str, home: Path) -> LocalPlatform:
@@ -59,8 +61,18 @@ class LocalPlatform:
         return self._label
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connections, to PostgreSQL and to servers."""
+        if self._client is not None:
+            await self._client.aclose()
         await self.connection.close()
+
+    def client(self) -> AsyncClient:
+        """The one HTTP client of this platform, made when it is first needed."""
+        from agentops.platforms.local import invoke
+
+        if self._client is None:
+            self._client = invoke.client()
+        return self._client
 
     async def reconnect(self) -> None:
         """Replace a lost connection.

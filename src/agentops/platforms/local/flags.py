@@ -32,13 +32,15 @@ async def changed(
     if check:
         now = {flag.secret: flag for flag in await listed(queries)}
         before = [now.get(name, Flag(flag_alias(name), name, enabled=False)) for name in unique]
-        return [
-            replace(flag, changed=flag.enabled != enabled or flag.until is not None or seconds is not None)
-            for flag in before
-        ]
+        return [replace(flag, changed=seconds is not None or _differs(flag, enabled=enabled)) for flag in before]
     parameters = {"names": unique, "enabled": enabled, "seconds": seconds, "actor": actor}
     rows = {str(row["name"]): _flag(row) for row in await queries.query(_SQL["set_flags"], parameters)}
     return [rows[name] for name in unique]
+
+
+def _differs(flag: Flag, *, enabled: bool) -> bool:
+    # A flag without a row is off, but may follow another one: switching it off for good writes the row.
+    return flag.enabled != enabled or flag.until is not None or flag.updated_at is None
 
 
 def _flag(row: Row) -> Flag:

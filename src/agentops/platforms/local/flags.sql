@@ -36,7 +36,7 @@ with wanted as (
            jsonb_build_object('until', w.until)
     from written w
 )
-select p.name, %(enabled)s as enabled, coalesce(w.until, null) as until, p.changes as changed,
+select p.name, %(enabled)s as enabled, w.until, p.changes as changed,
        coalesce(w.updated_by, f.updated_by) as updated_by, coalesce(w.updated_at, f.updated_at) as updated_at
 from plan p
 left join written w on w.name = p.name

@@ -1,15 +1,19 @@
-"""Calls a function over HTTP on the first live web server, with the stack's own service key."""
+"""Calls functions over HTTP on the first live web server, with the stack's own service key."""
 
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from agentops import seal
 from agentops.errors import NotAuthorised, TimedOut, Unavailable
 from agentops.platforms import Invocation
 from agentops.platforms.local import secrets, servers
+from agentops.settings import SERVICE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +26,18 @@ if TYPE_CHECKING:
         @property
         def home(self) -> Path: ...
 
+        def client(self) -> httpx.AsyncClient: ...
+
 
 _SECONDS = 60
-_SERVICE_KEY = "SUPABASE_SERVICE_ROLE_KEY"
+
+
+def client() -> httpx.AsyncClient:
+    """A client for the servers' own addresses, straight to them: a proxy of the environment is for the outside.
+
+    Servers speak plain HTTP. The trust store, which takes a while to read, is left out: HTTPS would be refused.
+    """
+    return httpx.AsyncClient(timeout=_SECONDS, trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
 async def call(stack: _Stack, slug: str, method: str, body: bytes, headers: Mapping[str, str]) -> Invocation:
@@ -35,18 +48,16 @@ async def call(stack: _Stack, slug: str, method: str, body: bytes, headers: Mapp
         NotAuthorised: this machine has not the stack's private key, and `headers` brings no Authorization.
         TimedOut: no answer within 60 s.
     """
-    import httpx
-
     url = await _address(stack)
     sent = {name.lower(): value for name, value in headers.items()}
     if not sent.keys() & {"authorization", "apikey"}:
         sent["authorization"] = f"Bearer {await _service_key(stack)}"
     sent.setdefault("content-type", "application/json")
     try:
-        # Straight to the server's own address: a proxy of the environment is for the outside.
-        async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False) as client:
-            begun = time.perf_counter()
-            answer = await client.request(method, f"{url}/functions/v1/{slug}", content=body, headers=sent)
+        http = stack.client()
+        begun = time.perf_counter()
+        answer = await http.request(method, f"{url}/functions/v1/{slug}", content=body, headers=sent)
+        seconds = time.perf_counter() - begun
     except httpx.ConnectError as error:
         raise Unavailable(f"the server at {url} does not answer: {error}", "agentops status") from error
     except httpx.TimeoutException as error:
@@ -57,7 +68,7 @@ async def call(stack: _Stack, slug: str, method: str, body: bytes, headers: Mapp
         slug=slug,
         status=answer.status_code,
         correlation_id=answer.headers.get("x-correlation-id", sent.get("x-correlation-id", "")),
-        latency_ms=round((time.perf_counter() - begun) * 1000),
+        latency_ms=round(seconds * 1000),
         body=_parsed(answer.text),
     )
 
@@ -76,9 +87,9 @@ async def _service_key(stack: _Stack) -> str:
             "this machine has not the stack's private key, so it does not know the service key",
             "set AGENTOPS_STACK_KEY, or bring your own: --header 'Authorization: Bearer …'",
         )
-    key = (await secrets.values(stack, private)).get(_SERVICE_KEY)
+    key = (await secrets.values(stack, private)).get(SERVICE_KEY)
     if not key:
-        raise NotAuthorised(f"the stack has no {_SERVICE_KEY}", "agentops up makes one")
+        raise NotAuthorised(f"the stack has no {SERVICE_KEY}", "agentops up makes one")
     return key
 
 

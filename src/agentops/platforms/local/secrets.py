@@ -91,6 +91,8 @@ async def _public_key(queries: Queries) -> str:
 
 
 def _plan(name: str, text: str | None, row: Row | None) -> SecretChange:
+    if row is not None and row["digest"] is None:
+        row = None  # it was unset
     if text is None and row is None:
         return SecretChange(name, "absent", changed=False)
     version = row["version"] if row else None

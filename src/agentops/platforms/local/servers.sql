@@ -5,7 +5,7 @@ select id, host, pid, role, url, generation, functions, started_at,
        extract(epoch from clock_timestamp() - heartbeat_at)::float8 as heartbeat_age
 from agentops.servers
 where heartbeat_at > clock_timestamp() - interval '10 seconds'
-order by role desc, started_at, pid;
+order by role, started_at, pid;
 
 -- generation --
 select n from agentops.generation;

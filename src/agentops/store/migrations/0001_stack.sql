@@ -125,6 +125,12 @@ create table agentops.secrets (
     updated_by text not null,
     updated_at timestamptz not null default now()
 );
+-- Counts the changes of each name, and outlives its secret: a version that a value was sealed for never comes again, so
+-- that an older sealed value, put back, does not open.
+create table agentops.secret_versions (
+    name text primary key,
+    n integer not null
+);
 create trigger secrets_generation after insert or update or delete on agentops.secrets
     for each statement execute function agentops.bump_generation();
 
@@ -207,6 +213,8 @@ create table agentops.idempotency (
     created_at timestamptz not null default now(),
     primary key (scope, key)
 );
+-- For the retention, which deletes the oldest.
+create index idempotency_created_at on agentops.idempotency (created_at);
 
 create table agentops.audit (
     id bigint generated always as identity primary key,

@@ -66,7 +66,7 @@ create function agentops.wall_rules() returns table (name text, rule text) langu
            ('agentops.approvals', 'customer = current_setting(''agentops.principal'', true)'),
            ('agentops.usage_days', 'scope in (''all'', ''customer:'' || current_setting(''agentops.principal'', true))'),
            ('agentops.idempotency',
-            'right(scope, length(current_setting(''agentops.actor'', true)) + 1) = '':'' || current_setting(''agentops.actor'', true)'),
+            'right(scope, length(current_setting(''agentops.principal'', true)) + 1) = '':'' || current_setting(''agentops.principal'', true)'),
            ('agentops.ledger', 'actor = current_setting(''agentops.actor'', true)'),
            ('agentops.audit', 'actor = current_setting(''agentops.actor'', true)')
 $$;

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from agentops.settings import CUSTOMER_LOOKUP, VOUCHERS
+from agentops.settings import CUSTOMER_LOOKUP, SERVICE_KEY, VOUCHERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ class Stack:
 
         Compared as bytes in constant time; without a key set, nobody is authorised.
         """
-        key = self.secret("SUPABASE_SERVICE_ROLE_KEY")
+        key = self.secret(SERVICE_KEY)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         offered = token.strip() if scheme.lower() == "bearer" else request.headers.get("apikey", "")
         return key is not None and hmac.compare_digest(offered.encode("utf-8", "surrogateescape"), key.encode())

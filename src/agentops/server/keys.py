@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from agentops import seal
 from agentops.errors import UsageError
+from agentops.settings import SERVICE_KEY
 from agentops.sql import statements
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from agentops.platforms.local import LocalPlatform
     from agentops.settings import Process
 
-SERVICE, ANON = "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_ANON_KEY"
+SERVICE, ANON = SERVICE_KEY, "SUPABASE_ANON_KEY"
 VERIFY, APP_SECRET = "WA_VERIFY_TOKEN", "WA_APP_SECRET"
 GENERATED = (SERVICE, ANON, VERIFY, APP_SECRET)
 _LOCK = 0x6B657973

@@ -159,7 +159,7 @@ def test_two_deploys_at_once_leave_one_of_them_whole(attacked: Attacked, tmp_pat
         bundle(folder, GOOD.replace("MARK", folder.name))
     codes = [end(each)[0] for each in [begin(attacked, "deploy", SLUG, cwd=folder) for folder in folders]]
     assert 0 in codes
-    assert set(codes) <= {0, 4, 6, 7, 8, 10}
+    assert set(codes) <= {0, 7}
     [active] = [each for each in attacked.json("deploy", "list") if each["slug"] == SLUG]
     assert active["status"] == "active"
     assert {mark(attacked) for _ in range(10)} <= {"one", "two"}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.commands.line import typed
@@ -50,6 +53,32 @@ def test_all_deploys_the_projects_and_the_packages_functions() -> None:
     assert slugs == sorted(slugs)
     assert [item["slug"] for item in typed("deploy", "list", "--json").json] == slugs
     assert {item["changed"] for item in typed("deploy", "all", "--json").json} == {False}
+
+
+def test_a_deploy_that_somebody_overtakes_is_a_conflict_that_names_the_history(database_url: str) -> None:
+    assert typed("deploy", "hello").code == 0
+    write(GOOD + "# mine")
+    with psycopg.connect(database_url) as other, psycopg.connect(database_url, autocommit=True) as watch:
+        other.execute(
+            "insert into agentops.versions (slug, version, sha256, entrypoint, files, origin, created_by)"
+            " select slug, version + 1, 'theirs', entrypoint, files, origin, 'them' from agentops.versions"
+        )
+
+        def commit_when_it_waits() -> None:
+            until = time.monotonic() + 20
+            here = "select pid from pg_stat_activity where datname = current_database()"
+            waits = f"select 1 from pg_locks where not granted and pid in ({here})"  # noqa: S608 (constants)
+            while not watch.execute(waits).fetchone():
+                assert time.monotonic() < until, "the deploy never met the other one"
+                time.sleep(0.01)
+            other.commit()
+
+        with ThreadPoolExecutor(1) as thread:
+            other_deploy = thread.submit(commit_when_it_waits)
+            result = typed("deploy", "hello", "--json")
+            other_deploy.result()
+    assert (result.code, result.json[0]["status"], result.json[0]["version"]) == (7, "replaced", 1)
+    assert "agentops deploy history hello" in result.err
 
 
 def test_check_exits_3_where_something_would_change_and_writes_nothing() -> None:

@@ -31,7 +31,8 @@ Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, metavar="N", help="How many bundles to try at once; default: one a core.")
 ]
 To = Annotated[int | None, typer.Option("--to", metavar="N", help="The version; default: the one before.")]
-_FAILED = {"failed", "restored"}
+_FAILED = {"failed", "replaced", "restored"}
+_ALIKE = {"replaced": Kind.CONFLICT, "restored": Kind.UNVERIFIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +180,10 @@ def _answer(results: list[Deployment], *, check: bool, refused: set[str] | None 
 def _failure(results: Sequence[Deployment], failed: Sequence[Deployment], refused: set[str]) -> AgentOpsError:
     """What failed and why, function by function: the table has no room for a traceback's line."""
     lines = [f"{len(failed)} of {len(results)} failed", *(f"{entry.slug}: {entry.finding}" for entry in failed)]
-    failure = AgentOpsError(
-        "\n  ".join(lines), f"mend, then: agentops deploy {' '.join(entry.slug for entry in failed)}"
-    )
+    slugs = " ".join(entry.slug for entry in failed)
+    overtaken = all(entry.status == "replaced" for entry in failed)
+    hint = f"agentops deploy history {failed[0].slug}" if overtaken else f"mend, then: agentops deploy {slugs}"
+    failure = AgentOpsError("\n  ".join(lines), hint)
     failure.kind = _kind(results, failed, refused)
     return failure
 
@@ -192,7 +194,8 @@ def _kind(results: Sequence[Deployment], failed: Sequence[Deployment], refused: 
         return Kind.PARTIAL
     if all(result.slug in refused for result in failed):
         return Kind.USAGE
-    return Kind.UNVERIFIED if all(result.status == "restored" for result in failed) else Kind.FAILED
+    statuses = {result.status for result in failed}
+    return _ALIKE.get(statuses.pop(), Kind.FAILED) if len(statuses) == 1 else Kind.FAILED
 
 
 def _progress(session: Session, bundles: Sequence[Bundle], word: str) -> None:

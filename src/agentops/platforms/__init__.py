@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 Row = dict[str, Any]
-DeployStatus = Literal["active", "unchanged", "stored", "failed", "restored", "would_change", "absent", "deleted"]
+DeployStatus = Literal[
+    "active", "unchanged", "stored", "failed", "replaced", "restored", "would_change", "absent", "deleted"
+]
 
 
 def _spare(rank: int) -> dict[str, int]:
@@ -105,7 +107,7 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What became of one function. `finding` says why where it failed."""
+    """What became of one function. `finding` says why where it failed; replaced: somebody else's deploy won."""
 
     slug: str
     version: int | None

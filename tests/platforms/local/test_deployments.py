@@ -156,7 +156,7 @@ def test_a_deploy_that_somebody_overtakes_says_so_and_undoes_nothing(database_ur
             overtaken = Switch("ai-one", "x", None, 1, 0, None, None)
             async with serving(database_url):
                 (lost,) = await confirming.settle(platform, [overtaken], "me")
-            assert (lost.status, lost.changed) == ("failed", False)
+            assert (lost.status, lost.changed) == ("replaced", False)
             assert "someone else changed" in (lost.finding or "")
             assert (await platform.functions())[0].version == 2
 

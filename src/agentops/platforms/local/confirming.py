@@ -48,7 +48,7 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """How a switch ended: `status` is active, stored, failed (replaced by somebody else) or refused."""
+    """How a switch ended: `status` is active, stored, replaced (by somebody else) or refused."""
 
     status: str
     finding: str | None = None
@@ -76,8 +76,8 @@ async def gone(queries: Queries, slug: str) -> str | None:
 
 def _settled(switch: Switch, verdict: _Verdict) -> Deployment:
     status: DeployStatus = "active" if verdict.status == "active" else "stored"
-    if verdict.status == "failed":
-        return Deployment(switch.slug, None, changed=False, status="failed", sha256=None, finding=verdict.finding)
+    if verdict.status == "replaced":
+        return Deployment(switch.slug, None, changed=False, status="replaced", sha256=None, finding=verdict.finding)
     return Deployment(
         switch.slug, switch.version, changed=True, status=status, sha256=switch.sha256, finding=verdict.finding
     )
@@ -106,7 +106,7 @@ def _verdict(
     switch: Switch, standing: Mapping[str, tuple[int, int]], live: Sequence[Server], *, late: bool
 ) -> _Verdict | None:
     if standing.get(switch.slug) != switch.place:
-        return _Verdict("failed", _REPLACED)
+        return _Verdict("replaced", _REPLACED)
     silent: list[str] = []
     for server in live:
         report: Mapping[str, Any] | None = server.functions.get(switch.slug)
@@ -126,7 +126,7 @@ async def _switch_back(
     undone = [switch for switch in refused if await _undone(queries, switch, verdicts[switch.slug], actor)]
     before = [_previous(switch, switch.previous_version) for switch in undone if switch.previous_version is not None]
     again = await _verdicts(queries, before) if before else {}
-    results = {switch.slug: _settled(switch, _Verdict("failed", _REPLACED)) for switch in refused}
+    results = {switch.slug: _settled(switch, _Verdict("replaced", _REPLACED)) for switch in refused}
     for switch in undone:
         finding = f"version {switch.version}: {verdicts[switch.slug].finding}"
         back = again.get(switch.slug)

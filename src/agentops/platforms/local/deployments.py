@@ -18,7 +18,7 @@ from agentops.sql import statements
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agentops.platforms import Bundle, Queries, Row, Server
+    from agentops.platforms import Bundle, DeployStatus, Queries, Row, Server
 
 _SQL = statements(__file__)
 
@@ -146,7 +146,8 @@ async def _lost(queries: Queries, bundle: Bundle, error: AgentOpsError) -> Deplo
     if isinstance(error, Conflict) and now is not None and now["sha256"] == bundle.sha256:
         return Deployment(bundle.slug, now["version"], changed=False, status="unchanged", sha256=bundle.sha256)
     live = (now["version"], now["sha256"]) if now else (None, None)
-    return Deployment(bundle.slug, live[0], changed=False, status="failed", sha256=live[1], finding=error.message)
+    status: DeployStatus = "replaced" if isinstance(error, Conflict) else "failed"
+    return Deployment(bundle.slug, live[0], changed=False, status=status, sha256=live[1], finding=error.message)
 
 
 def _named(slug: str, versions: Sequence[Function], version: int) -> Function:

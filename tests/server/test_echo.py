@@ -21,7 +21,7 @@ def test_every_event_is_one_line_in_order(tmp_path: Path) -> None:
         events.info("ai.test", number=number, text="two\nlines, a lone \ud800")
         if number % 100 == 0:
             time.sleep(0.03)
-    echo.close()
+    echo.close(10)
     os.close(descriptor)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["number"] for line in lines] == list(range(500))
@@ -38,6 +38,7 @@ def test_a_reader_that_does_not_read_halts_nobody() -> None:
     echo.close(0.2)
     assert time.monotonic() - begun < 2
     os.close(readable)  # lets the thread go: a broken pipe
+    echo.close(10)  # it is gone before another file gets its descriptor's number
     os.close(writable)
 
 
@@ -46,5 +47,5 @@ def test_a_closed_stdout_is_no_error() -> None:
     os.close(readable)
     echo = Echo(writable)
     Events(None, echo=echo).info("ai.test")
-    echo.close()
+    echo.close(10)
     os.close(writable)

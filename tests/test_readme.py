@@ -11,6 +11,8 @@ import pytest
 from agentops import commands, main
 from agentops.errors import Kind
 from agentops.session import Call
+from agentops.settings import KNOWN_SECRETS
+from agentops.store.limits import KNOWN
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SOURCES = "".join(file.read_text(encoding="utf-8") for file in (Path(__file__).parents[1] / "src").rglob("*.py"))
@@ -67,3 +69,19 @@ def test_the_variables_are_those_of_the_code() -> None:
     told = set(re.findall(r"AGENTOPS_[A-Z_]+", README))
     read = set(re.findall(r"[\"'](AGENTOPS_[A-Z_]+)[\"']", SOURCES))
     assert told == read
+
+
+def test_the_agents_settings_are_those_of_the_code() -> None:
+    told = set(re.findall(r"\bAGENT_[A-Z_]+", README))
+    read = set(re.findall(r"[\"'](AGENT_[A-Z_]+)[\"']", SOURCES))
+    assert told == read
+    assert told <= set(KNOWN_SECRETS)
+
+
+def test_every_limit_stands_in_the_page_that_the_readme_links_to() -> None:
+    assert "(docs/limits.md)" in README
+    page = (Path(__file__).parents[1] / "docs" / "limits.md").read_text(encoding="utf-8")
+    for name, known in KNOWN.items():
+        default = known.shown(known.default)
+        shown = "none" if default is None else f"{default:,}"
+        assert re.search(rf"^\| `{name}` \| {re.escape(shown)} \|", page, re.MULTILINE), name

@@ -207,3 +207,32 @@ def test_times_are_local_and_todays_have_no_date() -> None:
     now = datetime.now(UTC)
     assert render.cell(now, short=True) == now.astimezone().strftime("%H:%M:%S")
     assert render.cell(datetime(2020, 1, 2, 3, 4, tzinfo=UTC), short=True).startswith("2020-01-")
+
+
+def test_a_list_whose_items_speak_for_themselves_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drawn([Words("one"), Words("two")], monkeypatch) == ["one", "two"]  # type: ignore[list-item]
+
+
+@dataclass(frozen=True)
+class One:
+    at: datetime
+    finding: str
+
+
+def test_one_result_has_local_times_and_long_values_below_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime(2026, 1, 1, 2, 3, 4, tzinfo=UTC)
+    lines = drawn(One(at, "word " * 20), monkeypatch, 60)  # type: ignore[arg-type]
+    assert lines[0] == f"at       {at.astimezone():%Y-%m-%d %H:%M:%S}"
+    assert [line[:13] for line in lines[1:]] == ["finding  word", "         word"]
+    assert max(map(len, lines)) <= 60
+
+
+def test_an_error_is_folded_on_a_terminal_and_a_command_to_copy_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    render.error(NotFound("word " * 12, "agentops logs show --correlation 07f1a185-df17-474b-ae6f"), as_json=False)
+    *message, hint = terminal.getvalue().splitlines()
+    assert max(map(len, message)) <= 40
+    assert hint == "  → agentops logs show --correlation 07f1a185-df17-474b-ae6f"

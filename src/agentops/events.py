@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from agentops.redact import scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 LEVELS = ("debug", "info", "warning", "error")
 # Identifiers are safe by construction and may look like digits to the scrubber.
@@ -77,10 +77,16 @@ class Events:
     correlation_id: str = ""
     function: str = ""
     echo: Callable[[Event], None] | None = field(default=stdout_line)
+    # Fields that every event has where it does not bring its own.
+    fields: Mapping[str, object] = field(default_factory=dict)
 
     def bind(self, correlation_id: str, function: str) -> Events:
-        """The same emitter for another request."""
-        return Events(self.sink, correlation_id, function, self.echo)
+        """The same emitter for another request, or another function in its course."""
+        return replace(self, correlation_id=correlation_id, function=function)
+
+    def about(self, **fields: object) -> Events:
+        """The same emitter, each of whose events has these fields too."""
+        return replace(self, fields={**self.fields, **fields})
 
     def debug(self, event: str, **data: object) -> None:
         """Emit at level debug."""
@@ -99,7 +105,7 @@ class Events:
         self._emit("error", event, data)
 
     def _emit(self, level: str, name: str, data: dict[str, object]) -> None:
-        clean = {key: item if key in _UNSCRUBBED else scrub(item) for key, item in data.items()}
+        clean = {key: item if key in _UNSCRUBBED else scrub(item) for key, item in {**self.fields, **data}.items()}
         event = Event(datetime.now(UTC), level, name, str(scrub(self.correlation_id)), self.function, clean)
         if self.echo:
             self.echo(event)

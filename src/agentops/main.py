@@ -142,7 +142,10 @@ def parse(argv: Sequence[str]) -> Call | int:
         shown.show()
         return Kind.USAGE.exit_code
     except click.exceptions.UsageError as wrong:
-        raise UsageError(wrong.format_message().rstrip("."), f"{_path(argv)} --help") from wrong
+        words = wrong.format_message().rstrip(".")
+        # click names the type, in its own words
+        words = words.replace("a valid int range", "a whole number").replace("a valid int", "a whole number")
+        raise UsageError(words, f"{_path(argv)} --help") from wrong
     except typer.Exit as done:
         return int(done.exit_code)
     except click.exceptions.ClickException as wrong:

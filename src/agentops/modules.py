@@ -151,8 +151,9 @@ def package_of(module: ModuleType) -> str:
 def unload(package: str) -> None:
     """Forget a package and its modules. Code that still runs in it keeps running, but imports no more of it."""
     _memory.packages.pop(package, None)
-    for name in [name for name in sys.modules if name == package or name.startswith(package + ".")]:
-        del sys.modules[name]
+    # Another thread may be importing: the names are taken in one step, and one of them may be gone.
+    for name in [name for name in list(sys.modules) if name == package or name.startswith(package + ".")]:
+        sys.modules.pop(name, None)
     parent = sys.modules.get(ROOT)
     if parent is not None:
         vars(parent).pop(package.rpartition(".")[2], None)

@@ -8,10 +8,31 @@ from __future__ import annotations
 
 import re
 
-# A run of 9 to 15 digits, perhaps with one separator between digits, that is no part of a longer word or number:
-# the forms in which a phone number travels (`+250 788 000 000`, `250788000000`, `0788-000-000`, `%2B250…`).
-_PHONE = re.compile(r"(?<![0-9A-Za-z.-])(?:\+|%2[Bb])?\d(?:[ -]?\d){8,14}(?![0-9A-Za-z-])|(?<=%2[Bb])\d{9,15}")
+from agentops.renderings import BETWEEN, UUID, hidden, plain
+
+# A run of 9 to 17 digits with little between them, in any script, that is no part of a longer number: the forms in
+# which a phone number travels (`+250 788 000 000`, `250788000000`, `(0788) 000.000`, `%2B250…`). What is known to be
+# something else is matched first and stays: UUIDs and digests, dates and times, IPv4 addresses, decimal fractions.
+_KEPT = r"""
+    (?<![0-9A-Za-z])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?![0-9A-Za-z])
+  | (?<![0-9A-Za-z])(?=[0-9]*[a-fA-F])[0-9a-fA-F]{24,128}(?![0-9A-Za-z])
+  | (?<![0-9])(?:19|20)[0-9]{2}(?P<mark>[-/.])(?:0[1-9]|1[0-2])(?P=mark)(?:0[1-9]|[12][0-9]|3[01])(?![0-9])
+      (?:[T\ ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?:\ ?[+-][0-9]{2}:?[0-9]{2}(?![0-9]))?)?
+  | (?<![0-9.+])(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|(?![0-9.]))){4}(?::[0-9]{1,5})?(?![0-9])
+  | (?<![0-9.+])[0-9]{1,8}\.[0-9]+(?![0-9.]|[ ()-]{1,3}[0-9])
+"""
+_PHONE = re.compile(
+    rf"(?P<kept>{_KEPT})"
+    rf"|(?P<phone>(?<![0-9A-Za-z])(?:\+|%2[Bb])?{BETWEEN}{{0,2}}\d(?:{BETWEEN}{{0,3}}\d){{8,16}}(?!\d)"
+    r"|(?<=%2[Bb])\d{9,17}(?!\d))",
+    re.VERBOSE,
+)
 _WAMID = re.compile(r"wamid\.[A-Za-z0-9+/=_-]+")
+# Cheap looks before the dear one: whether there are 9 digits near each other at all.
+_PERHAPS = re.compile(rf"\d(?:{BETWEEN}{{0,3}}\d){{8}}")
+_NUMBER = re.compile(r"[0-9]{9,15}")
+_FEWEST = 9
+_SHORTEST_TOKEN = 16
 
 
 def mask_phone(phone: str) -> str:
@@ -22,12 +43,32 @@ def mask_phone(phone: str) -> str:
 def scrub(value: object) -> object:
     """The same value with everything masked that looks like a phone number or a WhatsApp message id (it holds one)."""
     if isinstance(value, str):
-        masked = _WAMID.sub("wamid.***", value)
-        return _PHONE.sub(lambda match: mask_phone(match[0]), masked)
+        return _text(value)
     if isinstance(value, dict):
-        return {key: scrub(item) for key, item in value.items()}
+        return {scrub(key) if isinstance(key, str) else key: scrub(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [scrub(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and value >= 10**9:
         return scrub(str(value))
     return value
+
+
+def _text(text: str) -> str:
+    if len(text) < _FEWEST or UUID.fullmatch(text):
+        return text
+    if "wamid." in text:
+        text = _WAMID.sub("wamid.***", text)
+    if len(text) >= _SHORTEST_TOKEN:
+        for token, held in hidden(text):
+            if _NUMBER.search(held):
+                text = text.replace(token, "***")
+    if "%" in text and (unwrapped := plain(text)) != text and len(_masked(unwrapped)) != len(unwrapped):
+        # Digits may be escaped one by one: then the plain text is shown.
+        return _masked(unwrapped)
+    return _masked(text)
+
+
+def _masked(text: str) -> str:
+    if not _PERHAPS.search(text):
+        return text
+    return _PHONE.sub(lambda found: found[0] if found["kept"] is not None else mask_phone(found[0]), text)

@@ -1,7 +1,7 @@
 """Draws results: tables and sentences for people, tab-separated text for pipes, JSON for programs. Only this prints.
 
 value ── --json ──────────────→ JSON document (dataclass), array (list), JSON Lines (stream)
-      ── stdout is a terminal → table (a card per row where it is too narrow), or what the value's own `text()` says
+      ── stdout is a terminal → table (a card per row where it is too narrow), or what the values' own `text()` says
       ── stdout is a pipe ────→ tab-separated rows; streams as JSON Lines
 
 A table never cuts a value: sentences wrap, a hint stands below its row. Where that is still too wide, the columns that
@@ -80,9 +80,14 @@ def error(failure: AgentOpsError, *, as_json: bool) -> None:
         note(json.dumps(content, ensure_ascii=False))
         return
     colour = _coloured(sys.stderr)
-    note(_paint(f"agentops: {failure.message}", _BOLD_RED if colour else ""))
+    lines = [(f"agentops: {failure.message}", _BOLD_RED)]
     if failure.hint:
-        note(_paint(f"  → {failure.hint}", _DIM if colour else ""))
+        lines.append((f"  → {failure.hint}", _DIM))
+    for line, style in lines:
+        # A command to copy stays one line.
+        whole = not sys.stderr.isatty() or line.startswith("  → agentops ")
+        for part in [line] if whole else _folded(line, shutil.get_terminal_size().columns):
+            note(_paint(part, style if colour else ""))
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any of its six kinds
@@ -117,8 +122,16 @@ def _single(value: object) -> None:
         _out(str(content))
         return
     width = max(map(len, content), default=0)
+    given = _row(value) if dataclasses.is_dataclass(value) else content
     for key, entry in content.items():
-        _out(f"{key:<{width}}  {cell(entry)}" if sys.stdout.isatty() else f"{key}\t{cell(entry)}")
+        if sys.stdout.isatty():
+            moment = given.get(key)
+            words = f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if isinstance(moment, datetime) else cell(entry)
+            lines = textwrap.wrap(words, max(shutil.get_terminal_size().columns - width - len(_GAP), _NARROWEST))
+            for number, line in enumerate(lines or [""]):
+                _out(f"{'' if number else key:<{width}}{_GAP}{line}".rstrip())
+        else:
+            _out(f"{key}\t{cell(entry)}")
 
 
 def _rows(values: Sequence[object], hidden: Sequence[str]) -> None:
@@ -127,6 +140,10 @@ def _rows(values: Sequence[object], hidden: Sequence[str]) -> None:
             note("nothing to show")
         return
     dicts = [_row(value) for value in values]
+    if sys.stdout.isatty() and all(hasattr(value, "text") for value in values):
+        for value in values:
+            _single(value)
+        return
     if not sys.stdout.isatty():
         for entry in dicts:
             _out("\t".join(_one_line(cell(entry.get(name))) for name in dicts[0]))

@@ -43,6 +43,10 @@ KNOWN_SECRETS = (
     "SUPABASE_ANON_KEY",
     "AGENT_STAFF_MSISDNS",
     "AGENT_COUNTRY",
+    "AGENT_CURRENCY",
+    "AGENT_HISTORY_ITEMS",
+    "AGENT_REPLY_SECONDS",
+    "AGENT_UNCERTAIN_SECONDS",
 )
 # Addresses of the outside. They may be secrets of the stack; a process setting of the same name wins (the sandbox's
 # peers, a proxy), so these alone are read from the environment of a server.

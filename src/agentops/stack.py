@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from agentops.settings import CUSTOMER_LOOKUP, SERVICE_KEY, VOUCHERS
+from agentops.store.lookups import Lookups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,10 @@ class Stack:
     secrets: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     functions: Mapping[str, Deployed] = field(default_factory=lambda: MappingProxyType({}))
     simulated: bool = False
+    # What this process knows of customers; without a server's watch over it, it keeps nothing.
+    lookups: Lookups = field(default_factory=Lookups, repr=False)
+    # The key of `agentops.pseudonyms`, from the stack's private key.
+    pseudonym_key: bytes = field(default=b"", repr=False)
 
     def flag(self, name: str) -> bool:
         """Whether a flag is on in this generation. Lookup follows vouchers where it has no row of its own."""

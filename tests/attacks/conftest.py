@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +13,10 @@ import httpx
 import psycopg
 import pytest
 
-from tests.fakes.providers import Providers, serving
+from tests.fakes.providers import Providers
+from tests.fakes.providers import serving as scripted
+from tests.fakes.serve import Served, serving, surroundings
 from tests.fakes.whatsapp import APP_SECRET, signed
-from tests.journeys.conftest import Served, await_ready, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,30 +68,22 @@ class Attacked(Served):
 @contextmanager
 def attackable(address: str, folder: Path, private_key: str | None = None) -> Iterator[Attacked]:
     """Serve the database at `address` until the block ends."""
-    port = free_port()
-    with serving(Providers()) as providers:
-        kept = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG", "PYTHONPATH"}}
-        environment = {**kept, **providers.environment, "AGENTOPS_HOME": str(folder / "home")}
-        environment |= {"AGENTOPS_TARGET": address, "AGENTOPS_ACTOR": "tester@here"}
-        if private_key:
-            environment["AGENTOPS_STACK_KEY"] = private_key
-        command = [sys.executable, "-m", "agentops", "serve", "--processes", "2", "--port", str(port)]
-        with (folder / "serve.log").open("wb") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            await_ready(url, process, folder / "serve.log")
-            bare = Served(url, address, {}, environment)
-            secrets = {**CANARIES, "WA_APP_SECRET": APP_SECRET, "WA_PHONE_ID": "106540352242922"}
-            lines = "".join(f"{name}={value}\n" for name, value in {**secrets, "AGENT_STAFF_MSISDNS": STAFF}.items())
-            (folder / "secrets.env").write_text(lines)
-            bare.json("secrets", "set", "--env-file", str(folder / "secrets.env"))
-            bare.json("flags", "enable", "chat", "voice", "vouchers", "customer-lookup")
+    with scripted(Providers()) as providers:
+        environment = surroundings(address, folder, private_key, **providers.environment)
+        with serving(environment, folder) as process:
+            bare = Served(process.url, address, {}, environment)
+            settle(bare, folder)
             keys = bare.json("status", "--show-keys")["keys"]
-            yield Attacked(url, address, keys, environment, providers, folder / "serve.log", process.pid)
-        finally:
-            process.terminate()
-            assert process.wait(15) == 0, (folder / "serve.log").read_text()[-3000:]
+            yield Attacked(process.url, address, keys, environment, providers, process.log, process.pid)
+
+
+def settle(served: Served, folder: Path) -> None:
+    """Give a stack its secrets, and all its features."""
+    secrets = {**CANARIES, "WA_APP_SECRET": APP_SECRET, "WA_PHONE_ID": "106540352242922"}
+    lines = "".join(f"{name}={value}\n" for name, value in {**secrets, "AGENT_STAFF_MSISDNS": STAFF}.items())
+    (folder / "secrets.env").write_text(lines)
+    served.json("secrets", "set", "--env-file", str(folder / "secrets.env"))
+    served.json("flags", "enable", "chat", "voice", "vouchers", "customer-lookup")
 
 
 @pytest.fixture(scope="module")

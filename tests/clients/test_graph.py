@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from agentops.clients.graph import Graph, GraphError, Sent
+from agentops.clients.graph import Deadline, Graph, GraphError, Sent
 from agentops.errors import Kind, UsageError
 from tests.sandbox.serving import closed_port
 
@@ -161,7 +163,36 @@ def test_an_acceptance_without_an_id_leaves_it_open(provider: Peer, answer: Any)
     assert not failure(provider.url).certainly_not_sent
 
 
-@pytest.mark.parametrize("to", ["", "0788000000", "+0788", "250-RWANDA", "12345", "+2507880000001234567"])
+def test_a_customer_without_a_number_is_sent_to_by_user_id(provider: Peer) -> None:
+    provider.answers(200, {"contacts": [{"user_id": "RW.134"}], "messages": [{"id": "wamid.1"}]})
+    assert send(provider.url, to="RW.134") == Sent("wamid.1")
+    ((_, _, body),) = provider.heard
+    assert (body["recipient"], "to" in body, body["type"]) == ("RW.134", False, "text")
+
+
+def test_a_number_is_asked_for_by_a_button(provider: Peer) -> None:
+    provider.answers(200, {"messages": [{"id": "wamid.1"}]})
+
+    async def main() -> Sent:
+        graph = Graph(TOKEN, "1", base_url=provider.url)
+        try:
+            return await graph.request_contact("RW.134", "Your number?", "outbox-7")
+        finally:
+            await graph.aclose()
+
+    assert asyncio.run(main()) == Sent("wamid.1")
+    ((_, _, body),) = provider.heard
+    assert (body["recipient"], body["type"], body["biz_opaque_callback_data"]) == ("RW.134", "interactive", "outbox-7")
+    assert body["interactive"] == {
+        "type": "request_contact_info",
+        "body": {"text": "Your number?"},
+        "action": {"name": "request_contact_info"},
+    }
+
+
+@pytest.mark.parametrize(
+    "to", ["", "RW", "RW.", "rw.134", "RW.13 4", "0788000000", "+0788", "250-RWANDA", "12345", "+2507880000001234567"]
+)
 def test_a_number_without_its_country_is_refused_before_sending(provider: Peer, to: str) -> None:
     with pytest.raises(UsageError) as caught:
         send(provider.url, to=to)
@@ -180,3 +211,60 @@ def test_settings_that_are_none_are_refused_at_once(token: str, phone_id: str, u
 
 def test_the_token_is_not_shown() -> None:
     assert TOKEN not in repr(Graph(TOKEN, "1"))
+
+
+class WhenConnected(Deadline):
+    """A deadline that passes while the connection is being made."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        super().__init__(3600.0)
+        self.listener = listener
+
+    @property
+    def passed(self) -> bool:
+        # Nobody had asked before there was a connection: otherwise this waits in vain.
+        self.accepted, _ = self.listener.accept()
+        return True
+
+
+def test_what_is_late_when_the_connection_stands_does_not_leave_any_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        deadline = WhenConnected(listener)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        async def late() -> None:
+            graph = Graph(TOKEN, "1", base_url=url)
+            try:
+                await graph.send_text(TO, "x", "outbox-7", deadline=deadline)
+            finally:
+                await graph.aclose()
+
+        with pytest.raises(GraphError) as caught:
+            asyncio.run(late())
+        with deadline.accepted:
+            assert deadline.accepted.recv(1000) == b"", "the connection ends without a byte"
+    assert caught.value.certainly_not_sent
+    assert caught.value.kind is Kind.UNAVAILABLE
+
+
+def test_before_its_deadline_a_message_leaves(provider: Peer) -> None:
+    provider.answers(200, {"messages": [{"id": "wamid.1"}]})
+
+    async def main() -> Sent:
+        graph = Graph(TOKEN, "1", base_url=provider.url)
+        try:
+            return await graph.send_text(TO, "x", "outbox-7", deadline=Deadline(60.0))
+        finally:
+            await graph.aclose()
+
+    assert asyncio.run(main()) == Sent("wamid.1")
+
+
+@pytest.mark.parametrize("clock", ["monotonic", "time"])
+def test_a_deadline_passes_by_the_clock_that_has_gone_further(monkeypatch: pytest.MonkeyPatch, clock: str) -> None:
+    deadline = Deadline(60.0)
+    assert not deadline.passed
+    later = getattr(time, clock)() + 61.0
+    monkeypatch.setattr(time, clock, lambda: later)
+    assert deadline.passed

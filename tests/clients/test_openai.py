@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agentops.clients.openai import OpenAI, RateLimited, Reply, SpendLimit
+from agentops.clients.openai import OpenAI, Overloaded, RateLimited, Reply, SpendLimit
 from agentops.errors import AgentOpsError, NotAuthorised, Unavailable, UsageError
 from tests.sandbox.serving import closed_port
 
@@ -163,12 +163,12 @@ def test_a_failed_response_is_unavailable(provider: Peer) -> None:
         (401, "invalid_api_key", NotAuthorised),
         (403, "unsupported_country_region_territory", NotAuthorised),
         (404, "model_not_found", UsageError),
-        (408, None, Unavailable),
-        (409, None, Unavailable),
+        (408, None, Overloaded),
+        (409, None, Overloaded),
         (422, None, UsageError),
         (429, "rate_limit_exceeded", RateLimited),
-        (500, None, Unavailable),
-        (503, None, Unavailable),
+        (500, None, Overloaded),
+        (503, None, Overloaded),
     ],
 )
 def test_each_refusal_becomes_its_kind(

@@ -27,10 +27,35 @@ select json_build_object(
     'versions', (select json_agg(v order by slug, version) from agentops.versions v),
     'deployments', (select json_agg(d order by slug) from agentops.deployments d),
     'incidents', (select json_agg(i order by id) from agentops.incidents i),
+    'limits', (select json_agg(l order by name) from agentops.limits l),
+    'approvals', (select json_agg(a order by id) from agentops.approvals a),
+    'vouchers', (select json_agg(v order by id) from public.vouchers v),
+    'ledger', (select json_agg(l order by id) from agentops.ledger l),
+    'conversations', (select json_agg(c order by id) from agentops.conversations c),
+    'inbox', (select json_agg(i order by id) from agentops.inbox i),
+    'outbox', (select json_agg(o order by id) from agentops.outbox o),
     'audit', (select json_agg(a order by id) from agentops.audit a),
     'migrations', (select json_agg(m order by version) from agentops.migrations m),
     'rules', (select json_agg(pg_get_constraintdef(oid) order by oid) from pg_constraint))::text
 """
+VOUCHER, REPLY = "7d9f9f2c-0000-4000-8000-000000000001", "7d9f9f2c-0000-4000-8000-000000000002"
+# A request that waits, an issued voucher, a dead message of one customer and an uncertain reply to another of theirs,
+# and an incident.
+_SEED = f"""
+insert into agentops.flags (name, enabled, updated_by) values ('FEATURE_AGENT_VOUCHERS', true, 'tests');
+insert into public.vouchers (id, code_5, amount_minor, whatsapp_e164, policy_number)
+    values ('{VOUCHER}', '12345', 1000, '+250788000001', 'AI-1');
+insert into agentops.approvals (customer, amount_minor, currency, channel, correlation_id, requested_by)
+    values ('+250788000001', 1000, 'RWF', 'chat', 'c', 'customer@chat');
+insert into agentops.conversations (lane, phone_id, customer) values ('1:+250788000001', '1', '+250788000001');
+insert into agentops.inbox
+    (message_id, conversation_id, slug, correlation_id, kind, payload, state, attempts, finished_at)
+    values ('m1', 1, 'ai-whatsapp-webhook', 'c', 'text', '{{}}', 'dead', 5, now()),
+           ('m2', 1, 'ai-whatsapp-webhook', 'c', 'text', '{{}}', 'done', 1, now());
+insert into agentops.outbox (id, conversation_id, inbox_id, correlation_id, body, state)
+    values ('{REPLY}', 1, 2, 'c', 'hello', 'uncertain');
+insert into agentops.incidents (kind, reason, opened_by) values ('dead-letter', 'messages were given up', 'agentops');
+"""  # noqa: S608 - our own constants
 _ONE = """from agentops.web import json_response
 
 async def handle(request, stack):
@@ -69,7 +94,16 @@ CHANGES = [
     Change("incident kill-switch", before=("flags enable chat",)),
     Change("incident kill-switch --all"),
     Change("incident restore 1", before=("flags enable chat", "incident kill-switch"), asks=True),
+    Change("incident close 1", before=("seed",)),
     Change("db migrate", before=("refuse-void",)),
+    Change("limits set voucher-max=123"),
+    Change("vouchers approve 1", before=("seed",)),
+    Change("vouchers reject 1", before=("seed",)),
+    Change(f"vouchers void {VOUCHER}", before=("seed",), asks=True),
+    Change("inbox retry 1", before=("seed",)),
+    Change("inbox discard 1", before=("seed",), asks=True),
+    Change("conversations forget 1", before=("seed",), asks=True),
+    Change(f"outbox resolve {REPLY} --as sent", before=("seed",)),
 ]
 
 
@@ -95,6 +129,9 @@ def prepare(change: Change, database_url: str, folder: Path) -> None:
     for line in change.before:
         if line == "edit":
             (folder / "functions" / "mine.py").write_text(_ONE.format(answer=2))
+        elif line == "seed":
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                connection.execute(_SEED.encode())
         elif line == "refuse-void":
             with psycopg.connect(database_url, autocommit=True) as connection:
                 connection.execute(b"alter table public.vouchers drop constraint vouchers_status_check")

@@ -97,3 +97,60 @@ def test_restore_asks_and_is_done_once() -> None:
 def test_an_unknown_incident_is_not_found() -> None:
     assert typed("incident", "show", "77").code == 5
     assert typed("incident", "restore", "77", "--yes").code == 5
+
+
+def opened(database_url: str, kind: str, detail: str = "{}") -> str:
+    """An incident that agentops opened by itself; its number."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        row = connection.execute(
+            "insert into agentops.incidents (kind, reason, detail, opened_by) values (%s, 'why', %s, 'agentops') "
+            "returning id",
+            (kind, detail),
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@pytest.mark.parametrize("kind", ["pii-leak", "dead-letter", "uncertain-reply"])
+def test_what_agentops_opened_by_itself_is_closed_once_and_the_next_case_opens_anew(
+    database_url: str, kind: str
+) -> None:
+    number = opened(database_url, kind)
+    assert typed("incident", "restore", number, "--yes").code == 7
+    assert typed("incident", "close", number, "--check").code == 3
+    done = typed("incident", "close", number, "--reason", "numbers of +250788000001 removed", "--json")
+    assert (done.code, done.json["status"], done.json["changed"]) == (0, "closed", True)
+    again = typed("incident", "close", number, "--json")
+    assert (again.code, again.json["changed"]) == (0, False)
+    shown = typed("incident", "show", number, "--json").json
+    (entry,) = shown["timeline"]
+    assert (entry["action"], entry["actor"]) == ("incident.close", "tester@here")
+    assert entry["detail"] == {"reason": "numbers of +2507***001 removed"}
+    assert opened(database_url, kind) != number
+
+
+def test_a_kill_switch_is_not_closed_by_a_word() -> None:
+    number = str(typed("incident", "kill-switch", "--json").json["incident"])
+    refused = typed("incident", "close", number)
+    assert (refused.code, f"agentops incident restore {number}" in refused.err) == (7, True)
+    assert typed("incident", "restore", number, "--yes").code == 0
+    again = typed("incident", "close", number, "--json").json
+    assert (again["status"], again["changed"]) == ("restored", False)
+    assert typed("incident", "close", "77").code == 5
+
+
+def test_what_an_incident_points_at_stays_listed_and_is_shown(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            b"insert into agentops.conversations (lane, phone_id, customer) values ('1:+250788000001', '1', 'x');"
+            b"insert into agentops.inbox (message_id, conversation_id, slug, correlation_id, kind, payload)"
+            b"values ('m1', 1, 's', 'c', 'text', '{}');"
+            b"update agentops.inbox set state = 'dead', finished_at = now(), last_error = 'OpenAI failed (503)'"
+        )
+    (incident,) = typed("incident", "list", "--json").json
+    shown = typed("incident", "show", str(incident["id"])).out
+    assert "message 1: OpenAI failed (503)" in shown
+    assert f"agentops incident close {incident['id']}" in shown
+    done = typed("incident", "close", str(incident["id"]))
+    assert "messages given up that stay: 1 (agentops inbox list --state dead)" in done.out
+    assert len(typed("inbox", "list", "--state", "dead", "--json").json) == 1

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from agentops import pseudonyms
 from tests.commands.line import typed
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import StackKeys
 
 
 @pytest.fixture
@@ -107,3 +110,73 @@ def test_a_tail_prints_what_is_there_then_what_comes_until_ctrl_c(logged: str) -
         tail.send_signal(2)
         assert tail.wait(5) == 130
         assert time.monotonic() - begun < 2
+
+
+NUMBER = "+250788000001"
+
+
+def planted(url: str, *lines: dict[str, object]) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            b"""insert into agentops.logs (at, level, event, correlation_id, function, data)
+            select now(), 'info', 'ai.planted', 'abc-9', 'f', r from jsonb_array_elements(%s::jsonb) r""",
+            [json.dumps(lines)],
+        )
+        connection.execute(
+            b"insert into agentops.customers (bsuid, phone, key) values ('RW.1', %s, 'RW.1') on conflict do nothing",
+            [NUMBER],
+        )
+
+
+def test_one_customers_events_are_found_by_their_number_however_it_is_typed(
+    logged: str, stack_keys: StackKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOPS_STACK_KEY", stack_keys.private)
+    key = pseudonyms.key(stack_keys.private)
+    own, by_id = pseudonyms.customer(key, NUMBER), pseudonyms.customer(key, "RW.1")
+    other = pseudonyms.customer(key, "+250788000002")
+    planted(
+        logged,
+        {"customer": own, "n": 1},
+        {"customer": other, "n": 2},
+        {"customer": other, "about": own, "n": 3},
+        {"customers": [other, own], "n": 4},
+        {"customer": by_id, "n": 5},
+        {"n": 6},
+    )
+    for typed_number in (NUMBER, "0788 000 001", "RW.1"):
+        shown = typed("logs", "show", "--customer", typed_number)
+        assert [json.loads(line)["n"] for line in shown.out.splitlines()] == [1, 3, 4, 5], typed_number
+    assert typed("logs", "show", "--customer", "12").code == 2
+
+
+def test_without_the_stacks_key_nobody_is_found_and_the_error_says_what_is_missing(logged: str) -> None:
+    assert logged
+    for words in (("show", "--customer", NUMBER), ("scan",)):
+        refused = typed("logs", *words)
+        assert (refused.code, refused.out) == (2, "")
+        assert "private key is not on this machine" in refused.err
+
+
+def test_a_scan_finds_what_slipped_through_and_opens_an_incident(
+    logged: str, stack_keys: StackKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOPS_STACK_KEY", stack_keys.private)
+    planted(logged, {"error": "nothing here"})
+    clean = typed("logs", "scan", "--json")
+    assert (clean.code, clean.json) == (0, [])
+    planted(logged, {"error": f"no answer for {NUMBER}"}, {"a": [int(NUMBER[1:])]})
+    found = typed("logs", "scan", "--since", "1h", "--json")
+    assert found.code == 3
+    customer = pseudonyms.customer(pseudonyms.key(stack_keys.private), NUMBER)
+    assert [(hit["field"], hit["rendering"], hit["customer"], hit["event"]) for hit in found.json] == [
+        ("data.error", "e164", customer, "ai.planted"),
+        ("data.a[0]", "json_int", customer, "ai.planted"),
+    ]
+    assert all(set(hit) == {"log_id", "timestamp", "event", "field", "customer", "rendering"} for hit in found.json)
+    assert typed("logs", "scan").code == 3
+    shown = typed("incident", "list", "--json").json
+    assert [(each["kind"], each["status"]) for each in shown] == [("pii-leak", "open")]
+    report = typed("incident", "show", str(shown[0]["id"]), "--json")
+    assert "788000001" not in found.out + found.err + report.out
+    assert report.json["timeline"][0]["detail"]["places"][0]["field"] == "data.error"

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_a_wrong_database_address_is_one_sentence() -> None:
     assert (failed["exit"], failed["error"]) == (69, "unavailable")
 
 
-def test_the_sandbox_is_a_stack_of_its_own_with_peers_and_everything_on() -> None:
+def test_the_sandbox_is_a_stack_of_its_own_whose_peers_tell_what_became_of_replies() -> None:
     home = Path(os.environ["AGENTOPS_HOME"])
     try:
         up = cli.answer(
@@ -103,6 +104,11 @@ def test_the_sandbox_is_a_stack_of_its_own_with_peers_and_everything_on() -> Non
         assert [flag["enabled"] for flag in flags] == [True] * 4
         names = {secret["name"] for secret in cli.answer("--target", "sandbox", "secrets", "list")}
         assert {"AGENT_STAFF_MSISDNS", "OPENAI_API_KEY", "WA_TOKEN", "WA_PHONE_ID"} <= names
+        assert cli.answer("--target", "sandbox", "chat", "--message", "hello")["answered"]
+        # Graph's peer tells the webhook what became of it.
+        deadline = time.monotonic() + 30
+        while [reply["state"] for reply in cli.answer("--target", "sandbox", "outbox", "list")] != ["delivered"]:
+            assert time.monotonic() < deadline
         peers = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _is_peers_of(up["pid"], entry)]
         assert len(peers) == 1
         failed = cli.failure("serve", "--target", "sandbox")

@@ -50,7 +50,9 @@ async def chat_stack(
 async def working(stack: Stack, **settings: Any) -> AsyncIterator[asyncio.Event]:
     """A worker on this stack, stopped when the block ends; gives the event that stops it."""
     stop = asyncio.Event()
-    task = asyncio.create_task(worker.run(context(stack), stop, **{"wait": lambda _: 0.05, **settings}))
+    task = asyncio.create_task(
+        worker.run(context(stack), stop, **{"wait": lambda _: 0.05, "burst_seconds": 0.0, **settings})
+    )
     try:
         yield stop
     finally:
@@ -68,7 +70,7 @@ def context(stack: Stack) -> ServerContext:
     return cast("ServerContext", found)
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Wait until the condition (or what it awaits) is true."""
     async with asyncio.timeout(seconds):
         while True:

@@ -36,7 +36,11 @@ class Providers:
     marks: list[dict[str, Any]] = field(default_factory=list)
     # Meta's error codes with which Graph refuses the next sends.
     refusals: list[int] = field(default_factory=list)
+    # How many of the next sends are accepted, and their answers lost.
+    lost: int = 0
     hold: threading.Event = field(default_factory=threading.Event)
+    # Which of the model's requests wait for `hold`.
+    holds: Callable[[dict[str, Any]], bool] = lambda _: True
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -45,7 +49,7 @@ class Providers:
     @property
     def texts(self) -> list[str]:
         """The replies as the customers see them, in order."""
-        return [each["text"]["body"] for each in self.sent]
+        return [each["text"]["body"] if "text" in each else each["interactive"]["body"]["text"] for each in self.sent]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -65,7 +69,8 @@ class Providers:
         body = await request.json()
         self.asked.append(body)
         self.asked_headers.append(dict(request.headers))
-        await asyncio.to_thread(self.hold.wait)
+        if self.holds(body):
+            await asyncio.to_thread(self.hold.wait)
         answer = self.think(body)
         if isinstance(answer, int):
             return JSONResponse({"error": {"message": "scripted", "type": "server_error", "code": None}}, answer)
@@ -82,7 +87,11 @@ class Providers:
             return JSONResponse({"error": error}, 400)
         self.sent.append(body)
         self.sent_headers.append(dict(request.headers))
-        contacts = [{"input": body["to"], "wa_id": body["to"][1:]}]
+        if self.lost:
+            self.lost -= 1
+            return Response("lost", 500)
+        to = str(body.get("to") or body["recipient"])
+        contacts = [{"input": to, "wa_id": to[1:]} if "to" in body else {"input": to, "user_id": to}]
         messages = [{"id": f"wamid.sent{next(_numbers)}"}]
         return JSONResponse({"messaging_product": "whatsapp", "contacts": contacts, "messages": messages})
 

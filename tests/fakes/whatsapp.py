@@ -6,6 +6,7 @@ import base64
 import hmac
 import itertools
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from agentops.functions import ai_whatsapp_webhook
@@ -24,7 +25,13 @@ _numbers = itertools.count(1)
 def text(body: str, sender: str = CUSTOMER, message_id: str | None = None) -> dict[str, Any]:
     """A text message."""
     message_id = message_id or wamid(sender)
-    return {"from": sender[1:], "id": message_id, "timestamp": "1795000000", "type": "text", "text": {"body": body}}
+    return {
+        "from": sender[1:],
+        "id": message_id,
+        "timestamp": str(int(time.time())),
+        "type": "text",
+        "text": {"body": body},
+    }
 
 
 def wamid(sender: str) -> str:
@@ -35,7 +42,9 @@ def wamid(sender: str) -> str:
 
 def payload(*messages: dict[str, Any], **value: Any) -> dict[str, Any]:
     """A whole delivery with these messages, and more in its value."""
-    contacts = [{"profile": {"name": "Aline"}, "wa_id": m.get("from"), "user_id": "RW.1"} for m in messages]
+    contacts = [
+        {"profile": {"name": "Aline"}, "wa_id": m.get("from"), "user_id": f"RW.{m.get('from')}"} for m in messages
+    ]
     metadata = {"display_phone_number": "250788999999", "phone_number_id": "106540352242922"}
     content = {"messaging_product": "whatsapp", "metadata": metadata, **value}
     if messages:

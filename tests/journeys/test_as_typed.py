@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.journeys.conftest import Served
+    from tests.fakes.serve import Served
 
 
 def test_deploying_all_again_changes_nothing(served: Served) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from tests.journeys.conftest import Served
+    from tests.fakes.serve import Served
 
 PHONE = "+250788000000"
 VOUCHERS, ATTEMPTS, CALLERS = 1_000, 10, 50

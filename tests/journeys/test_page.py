@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.journeys.conftest import Served
+    from tests.fakes.serve import Served
 
 VOUCHERS = """
   SELECT status, COUNT(*)

@@ -79,6 +79,19 @@ def test_a_message_id_has_whatsapps_shape() -> None:
     assert answer.json()["contacts"] == [{"input": "+250788000000", "wa_id": "250788000000"}]
 
 
+def test_a_user_id_is_sent_to_as_recipient_and_asked_for_a_number() -> None:
+    to_user = {**{name: value for name, value in TEXT.items() if name != "to"}, "recipient": "RW.134"}
+    asking = {"type": "request_contact_info", "body": {"text": "Number?"}, "action": {"name": "request_contact_info"}}
+    ask = {**to_user, "type": "interactive", "interactive": asking}
+    path = "/graph/v26.0/1/messages"
+    *answers, kept = exchange(("POST", path, to_user), ("POST", path, ask), ("GET", "/sandbox/messages", None))
+    assert [each.json()["contacts"] for each in answers] == [[{"input": "RW.134", "user_id": "RW.134"}]] * 2
+    assert [(each["to"], each["body"]) for each in kept.json()["messages"]] == [
+        ("RW.134", "Muraho"),
+        ("RW.134", "Number?"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -154,3 +167,19 @@ def test_the_process_serves_on_a_free_port_and_stops_when_told(tmp_path: Path) -
         finally:
             process.kill()
     assert printed == b""
+
+
+def test_scripted_faults_hit_the_next_sends_and_no_other() -> None:
+    send = ("POST", "/graph/v26.0/1/messages", TEXT)
+    answers = exchange(
+        ("POST", "/sandbox/faults", {"fault": "code", "code": 131056, "sends": 2}),
+        ("POST", "/sandbox/faults", {"fault": "500"}),
+        ("POST", "/sandbox/faults", {"fault": "silence", "seconds": 0}),
+        ("POST", "/sandbox/faults", {"fault": "failed", "code": 131026}),
+        ("POST", "/sandbox/faults", {"fault": "earthquake"}),
+        send, send, send, send, send, send,
+        ("GET", "/sandbox/messages", None),
+    )  # fmt: skip
+    assert [answer.status_code for answer in answers[:-1]] == [200, 200, 200, 200, 400, 400, 400, 500, 200, 200, 200]
+    assert answers[5].json()["error"]["code"] == 131056
+    assert [each["fault"] for each in answers[-1].json()["messages"]] == ["silence", "failed", None]

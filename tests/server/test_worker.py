@@ -81,8 +81,11 @@ def test_a_worker_killed_during_the_model_call_is_taken_over_and_the_message_ans
             async with working(stack, lease_seconds=5.0):
                 await until(lambda: settled(stack))
             assert providers.texts == ["You said hello."]
-            rows = await stack.database.query("select state, attempts from agentops.inbox")
-            assert rows == [{"state": "done", "attempts": 2}]
+            ((state, attempts),) = [
+                tuple(row.values()) for row in await stack.database.query("select state, attempts from agentops.inbox")
+            ]
+            # On a busy machine a lease of a second may end under a worker that is only slow, and the turn begins again.
+            assert (state, attempts >= 2) == ("done", True)
 
     providers.hold.clear()
     arguments = [sys.executable, "-m", "tests.fakes.worker_process", database_url, providers.url]
@@ -97,29 +100,29 @@ def test_a_worker_that_lost_its_lease_can_write_nothing(database_url: str, provi
     async def check() -> None:
         async with chat_stack(database_url, providers) as stack:
             await deliver(stack, text("hello"))
-            (old,) = await conversations.claim(stack.database, str(uuid.uuid4()), 9, seconds=0.05)
-            (job,) = await inbox.queued(stack.database, [old])
+            (job,) = await inbox.claim(stack.database, str(uuid.uuid4()), 9, seconds=0.05)
+            old = job.lease
             reply = await outbox.put(stack.database, old, job.messages[0], "hi")
             await asyncio.sleep(0.1)
-            (new,) = await conversations.claim(stack.database, str(uuid.uuid4()), 9)
+            new = (await inbox.claim(stack.database, str(uuid.uuid4()), 9))[0].lease
             assert new.fence == old.fence + 1
             for write in (
-                inbox.begin(stack.database, old, job.messages[0], CHAT),
-                inbox.finish(stack.database, old, job.messages[0], "done"),
+                inbox.begin(stack.database, old, job.messages, CHAT),
+                inbox.finish(stack.database, old, job.messages, "done"),
                 conversations.hold(stack.database, old),
                 outbox.sending(stack.database, old, reply, CHAT),
                 outbox.settle(stack.database, old, reply, "sent", "done"),
             ):
                 with pytest.raises(LeaseLost):
                     await write
-            assert await outbox.sending(stack.database, new, reply, CHAT)
+            assert (await outbox.sending(stack.database, new, reply, CHAT)).taken
             with pytest.raises(LeaseLost):
-                await outbox.again(stack.database, old, reply, "late")
+                await outbox.back_off(stack.database, old, reply, "late", None)
             assert await inbox.fail(stack.database, job, "late") is None
             assert await conversations.renew(stack.database, [old]) == set()
             assert await conversations.renew(stack.database, [new]) == {new.conversation_id}
             await conversations.release(stack.database, old)
-            assert await conversations.claim(stack.database, str(uuid.uuid4()), 9) == []
+            assert await inbox.claim(stack.database, str(uuid.uuid4()), 9) == []
             assert await states(stack) == ["queued"]
 
     asyncio.run(check())
@@ -147,16 +150,16 @@ def test_a_message_that_comes_while_its_conversation_is_leased_is_not_overlooked
         async with chat_stack(database_url) as stack:
             owner = str(uuid.uuid4())
             await deliver(stack, text("one"))
-            (lease,) = await conversations.claim(stack.database, owner, 9)
-            (job,) = await inbox.queued(stack.database, [lease])
+            (job,) = await inbox.claim(stack.database, owner, 9)
+            lease = job.lease
             await deliver(stack, text("two"))
-            assert await conversations.claim(stack.database, owner, 9) == []
-            await inbox.finish(stack.database, lease, job.messages[0], "done")
+            assert await inbox.claim(stack.database, owner, 9) == []
+            await inbox.finish(stack.database, lease, job.messages, "done")
             assert await conversations.release(stack.database, lease)
-            (again,) = await conversations.claim(stack.database, owner, 9)
-            (rest,) = await inbox.queued(stack.database, [again])
+            (rest,) = await inbox.claim(stack.database, owner, 9)
+            again = rest.lease
             assert [message.payload["text"]["body"] for message in rest.messages] == ["two"]
-            await inbox.finish(stack.database, again, rest.messages[0], "done")
+            await inbox.finish(stack.database, again, rest.messages, "done")
             assert not await conversations.release(stack.database, again)
 
     asyncio.run(check())
@@ -167,9 +170,9 @@ def test_a_message_that_is_being_stored_while_its_conversation_is_let_go_is_not_
         async with chat_stack(database_url) as stack:
             owner = str(uuid.uuid4())
             await deliver(stack, text("one"))
-            (lease,) = await conversations.claim(stack.database, owner, 9)
-            (job,) = await inbox.queued(stack.database, [lease])
-            await inbox.finish(stack.database, lease, job.messages[0], "done")
+            (job,) = await inbox.claim(stack.database, owner, 9)
+            lease = job.lease
+            await inbox.finish(stack.database, lease, job.messages, "done")
             async with stack.database.transaction() as storing:
                 await deliver(replace(stack, database=cast("Any", storing)), text("two"))
                 # It cannot see the message that is not committed; it waits for the conversation's row.
@@ -177,7 +180,7 @@ def test_a_message_that_is_being_stored_while_its_conversation_is_let_go_is_not_
                 await asyncio.sleep(0.1)
                 assert not letting_go.done()
             assert await letting_go
-            assert len(await conversations.claim(stack.database, owner, 9)) == 1
+            assert len(await inbox.claim(stack.database, owner, 9)) == 1
 
     asyncio.run(check())
 
@@ -191,17 +194,17 @@ def test_a_message_that_always_fails_is_dead_after_five_attempts_and_the_next_on
 
             async def work(job: inbox.Job, stack: Any) -> None:
                 for message in job.messages:
-                    begun = await inbox.begin(stack.database, job.lease, message, CHAT)
+                    begun = await inbox.begin(stack.database, job.lease, [message], CHAT)
                     body = message.payload["text"]["body"]
                     seen.append(f"{body} {begun.attempts if begun else None}")
                     if body == "poison":
                         raise RuntimeError(body)
-                    await inbox.finish(stack.database, job.lease, message, "done")
+                    await inbox.finish(stack.database, job.lease, [message], "done")
 
             server = context(stack)
             server.loader = cast("Any", SimpleNamespace(get=lambda _: SimpleNamespace(work=work)))
             stop = asyncio.Event()
-            task = asyncio.create_task(worker.run(server, stop, wait=lambda _: 0.0))
+            task = asyncio.create_task(worker.run(server, stop, wait=lambda _: 0.0, burst_seconds=0.0))
             await deliver(stack, text("poison"), text("fine"))
             await until(lambda: settled(stack))
             stop.set()
@@ -290,7 +293,7 @@ def test_asked_to_stop_it_ends_the_message_under_way_and_leaves_the_next_one_fre
             assert await states(stack) == ["done", "queued"]
             assert providers.texts == ["You said one."]
             # Its lease was given back: another worker takes it at once.
-            assert len(await conversations.claim(stack.database, str(uuid.uuid4()), 9)) == 1
+            assert len(await inbox.claim(stack.database, str(uuid.uuid4()), 9)) == 1
 
     asyncio.run(check())
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from agentops.agent import policy
 from agentops.agent.outcome import Outcome
 from agentops.agent.policy import Refused
 from agentops.errors import TimedOut
@@ -33,12 +34,12 @@ async def moved(tool: Tool, request: BaseModel, call: Call) -> Outcome:
     """Perform a tool in its transaction; with an idempotency key, once."""
     asked, given = fingerprint(tool.name, request, call), call.idempotency_key
     key = _checked(given(asked) if callable(given) else given)
-    async with call.stack.database.money() as transaction:
+    async with call.stack.database.money(policy.walled(call.principal)) as transaction:
         if key is None:
             return Outcome.done(await tool.perform(request, call, transaction))
         # Not by actor: who is staff, and the pseudonym of a customer, may change between a request and its repetition.
-        # Another customer's request has another fingerprint.
-        scope = f"{tool.name}:{call.principal.channel}"
+        # By their phone, because the database shows customers only the keys that end with theirs.
+        scope = ":".join(filter(None, (tool.name, call.principal.channel, call.principal.phone)))
         earlier = await _claim(transaction, scope, key, asked)
         if earlier is not None:
             return earlier

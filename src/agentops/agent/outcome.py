@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agentops.agent import pseudonyms
 from agentops.redact import mask_phone
 from agentops.store.vouchers import By
 
@@ -39,8 +40,10 @@ class Call:
         return By(self.principal.channel, self.principal.actor, self.correlation_id)
 
     def note_phone(self, name: str, phone: str) -> None:
-        """Show `phone` in the end event, masked."""
+        """Show `phone` in the end event: masked, and as a pseudonym where it is not the caller's own."""
         self.masked[f"{name}_masked"] = mask_phone(phone)
+        if phone != self.principal.phone:
+            self.masked["about"] = pseudonyms.customer(self.stack, phone)
 
 
 @dataclass(frozen=True, slots=True)

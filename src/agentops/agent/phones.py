@@ -99,3 +99,14 @@ def _fits(digits: str) -> bool:
 
 def _national(home: Country) -> str:
     return f"{home.digits} digits with or without {home.code}" + (f" or a leading {home.trunk}" if home.trunk else "")
+
+
+def national_forms(phone: str) -> list[str]:
+    """The digits of an E.164 number as they are dialled and written at home; none where its country is not known."""
+    digits = phone.removeprefix("+")
+    for length in (2, 3):
+        country = _BY_CODE.get(digits[:length])
+        if country is not None:
+            national = digits[length:]
+            return [f"{country.trunk}{national}", national] if country.trunk else [national]
+    return []

@@ -18,6 +18,7 @@ from agentops.agent.pseudonyms import pseudonym
 from agentops.errors import AgentOpsError, UsageError
 from agentops.redact import mask_phone
 from agentops.settings import CHAT, VOICE
+from agentops.store.database import Customer
 
 if TYPE_CHECKING:
     from agentops.stack import Stack
@@ -64,12 +65,16 @@ class Refused(AgentOpsError):
         self.retry_after = retry_after
 
 
-def sender(phone: str, stack: Stack) -> Principal:
+def sender(phone: str | None, stack: Stack, user_id: str = "") -> Principal:
     """The principal of a verified chat message from `phone` (E.164): staff where AGENT_STAFF_MSISDNS names it.
+
+    Without a phone it is who has that `user_id` at Meta, and may nothing that needs one.
 
     The actor is masked for eyes, with a keyed hash that tells one number from another: a hash without a key would give
     the masked digits away to whoever tries them all.
     """
+    if phone is None:
+        return Principal("chat", f"customer {pseudonym(stack, 'user', user_id)[:8]}")
     listed = (stack.secret("AGENT_STAFF_MSISDNS") or "").replace(";", ",").split(",")
     staff = phone in {_known(entry, country(stack)) for entry in listed if entry.strip()}
     digest = pseudonym(stack, "phone", phone)[:8]
@@ -119,6 +124,18 @@ def customer(principal: Principal, named: object, words: str, home: str) -> str:
     if phone != principal.phone and not may_name_another(principal):
         raise Refused(403, "not allowed for another customer", event="unauthorized")
     return phone
+
+
+def limited(principal: Principal) -> bool:
+    """Whether the limits of vouchers bind this principal: everybody in chat and voice, staff too."""
+    return principal.channel != "http"
+
+
+def walled(principal: Principal) -> Customer | None:
+    """Whom the database holds this principal to: customers to themselves; None is nobody in particular."""
+    if principal.phone is None or may_name_another(principal):
+        return None
+    return Customer(principal.phone, principal.actor)
 
 
 def owner(principal: Principal) -> str | None:

@@ -1,6 +1,6 @@
 """Tool: one thing that the agent can do, with everything that every call of it goes through.
 
-    call → admit (401) → flags (403) → arguments (400) → whose customer (400, 403) → perform
+    call → admit (401) → flags (403) → arguments (400) → whose customer (400, 403) → recall, else perform
          → Outcome, and one `ai.tool.<name>.start` with exactly one end event
 
 `call` never raises; `run` is the same for callers that want the answer or an exception.
@@ -37,7 +37,9 @@ class Tool:
     """A tool by its name. `perform(request, call, queries)` does it or raises `Refused`.
 
     `phone` is the request's field that names the customer, `words` what other fields are refused with if not
-    `Invalid <field>`. Where `moves_money`, `queries` is the open money transaction, else the pool.
+    `Invalid <field>`. Where `moves_money`, `queries` is the open money transaction, else the pool; for a
+    customer always a transaction behind row-level security. `recall(request, call)` may know the answer of a tool that
+    moves no money without a database; it comes after every check.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Tool:
     perform: Callable[[Any, Call, Queries], Awaitable[BaseModel]]
     phone: str | None = None
     moves_money: bool = False
+    recall: Callable[[Any, Call], BaseModel | None] | None = None
     words: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -143,7 +146,14 @@ class Tool:
         request = self._request(arguments, call)
         if self.moves_money:
             return await money.moved(self, request, call)
-        return Outcome.done(await self.perform(request, call, call.stack.database))
+        known = self.recall(request, call) if self.recall else None
+        if known is not None:
+            return Outcome.done(known)
+        customer = policy.walled(call.principal)
+        if customer is None:
+            return Outcome.done(await self.perform(request, call, call.stack.database))
+        async with call.stack.database.bounded(customer) as transaction:
+            return Outcome.done(await self.perform(request, call, transaction))
 
     def _request(self, arguments: Arguments, call: Call) -> BaseModel:
         what = "The request body" if call.principal.channel == "http" else "The text of the arguments"
@@ -164,8 +174,7 @@ class Tool:
     def _finish(self, call: Call, outcome: Outcome, began: float) -> None:
         events = call.stack.events.bind(call.correlation_id, self.slug)
         fields: dict[str, object] = {"channel": call.principal.channel, **call.masked}
-        if "voucher_id" in outcome.body:
-            fields["voucher_id"] = outcome.body["voucher_id"]
+        fields |= {name: outcome.body[name] for name in ("voucher_id", "approval_id") if name in outcome.body}
         if outcome.event != "success":
             fields |= {"status": outcome.status, "error": outcome.finding or outcome.body["error"]}
         if outcome.replayed:

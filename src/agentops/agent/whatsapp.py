@@ -1,4 +1,4 @@
-"""One WhatsApp message, from the queue to its reply.
+"""What a customer wrote in one go, from the queue to its one reply.
 
     begin (count, flag) → read receipt and typing | turn → outbox row + history, one commit → sending → Graph → settled
           └ an earlier turn's outbox row: pending → send it · sending → uncertain, never sent again
@@ -9,191 +9,183 @@ Raises where another attempt may help, and then nothing was sent. Every write na
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from agentops.agent import loop, policy
-from agentops.agent.pseudonyms import pseudonym
+from agentops.agent import loop, policy, pseudonyms, sending
 from agentops.agent.whatsapp_payload import inbound
-from agentops.errors import AgentOpsError, Kind, Unavailable, UsageError
+from agentops.errors import AgentOpsError
 from agentops.redact import mask_phone
 from agentops.settings import CHAT
-from agentops.store import conversations, history, inbox, outbox
+from agentops.store import conversations, history, inbox, outbox, turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    from agentops.agent.whatsapp_payload import Inbound
     from agentops.clients.graph import Graph
     from agentops.stack import Stack
     from agentops.store.conversations import Lease
 
 APOLOGY = "Sorry, I cannot answer right now. Please try again in a few minutes."
 ONLY_TEXT = "Sorry, I can only read text messages. Please write what you need."
-OFF = "chat was switched off"
+TOO_MUCH = "You have sent me a lot in a short time. Please wait a few minutes, then write again."
+OVER = {
+    "messages": f"more than {inbox.MESSAGES} messages in {inbox.MESSAGES_SECONDS // 60} minutes",
+    "tools": f"more than {turns.TOOL_CALLS} tool calls in {turns.TOOL_CALLS_SECONDS} seconds",
+}
+# How long after a customer's message Meta lets us answer it freely, and how often their phone forgets that we type.
+WINDOW = timedelta(hours=24)
+TYPING_SECONDS = 20.0
+_SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Answering:
-    """What the steps of one message share. `stack.events` are bound to its correlation id."""
+    """What the steps of one turn share. `message` is its last one; `stack.events` are bound to its correlation id."""
 
     lease: Lease
-    message: inbox.Message
-    inbound: Inbound
-    phone: str
+    messages: Sequence[inbox.Message]
+    text: str | None
+    phone: str | None
     stack: Stack
     last: bool
 
+    @property
+    def message(self) -> inbox.Message:
+        return self.messages[-1]
 
-async def answer(lease: Lease, message: inbox.Message, stack: Stack) -> None:
-    """Answer one queued message, or settle why it is not answered.
+
+async def answer(lease: Lease, turn: Sequence[inbox.Message], stack: Stack) -> None:
+    """Answer the queued messages of one turn with one reply, or settle why they are not answered.
 
     Raises:
         LeaseLost: another worker has the conversation; nothing more may be done here.
         AgentOpsError: this attempt failed, another may do better.
     """
-    events = stack.events.bind(message.correlation_id, message.slug)
-    begun = await inbox.begin(stack.database, lease, message, CHAT)
+    begun = await inbox.begin(stack.database, lease, turn, CHAT)
     if begun is None:
         return
-    read = inbound(dict(message.payload), lease.phone_id)
+    messages = [replace(message, turn=begun.turn) for message in turn if message.id in begun.ids]
+    message, read = messages[-1], [inbound(dict(each.payload), lease.phone_id) for each in messages]
+    phone = read[-1].phone or (lease.customer if lease.customer.startswith("+") else None)
+    who = pseudonyms.customer(stack, phone or lease.customer)
+    events = stack.events.bind(message.correlation_id, message.slug).about(customer=who)
     events.info(
         "ai.whatsapp.message.processing",
         kind=message.kind,
+        messages=len(messages),
         attempt=begun.attempts,
-        message=pseudonym(stack, "message", message.message_id),
+        message=pseudonyms.message(stack, message.message_id),
         customer_masked=mask_phone(lease.customer),
     )
-    reason = _unanswerable(begun, read)
-    if reason:
-        await _settle_unanswered(lease, message, stack, begun, reason)
-        level = events.error if begun.attempts > inbox.BEGUN_AT_MOST else events.info
-        level("ai.whatsapp.message.error" if begun.enabled else "ai.whatsapp.webhook.disabled", error=reason)
-        return
-    bound = replace(stack, events=events)
     last = begun.attempts >= inbox.ATTEMPTS
-    await _conclude(_Answering(lease, message, read, read.phone or "", bound, last), begun)
-
-
-def _unanswerable(begun: inbox.Begun, read: Inbound) -> str | None:
-    if not begun.enabled:
-        return OFF
-    if begun.attempts > inbox.BEGUN_AT_MOST:
-        return f"given up after {inbox.BEGUN_AT_MOST} turns that ended without a word"
-    return None if read.phone else "the sender's phone number is not known"
-
-
-async def _settle_unanswered(
-    lease: Lease, message: inbox.Message, stack: Stack, begun: inbox.Begun, reason: str
-) -> None:
-    outcome: inbox.Outcome = "dead" if begun.enabled and begun.attempts > inbox.BEGUN_AT_MOST else "skipped"
-    if begun.outbox_id and begun.outbox_state in {"pending", "sending"}:
-        # `sending` that outlived its worker may have arrived, whatever the flag says now.
-        state: outbox.Settled = "failed" if begun.outbox_state == "pending" else "uncertain"
-        await outbox.settle(stack.database, lease, begun.outbox_id, state, outcome, error=reason)
+    text = "\n".join(each.text for each in read if each.text is not None) or None
+    work = _Answering(lease, messages, text, phone, replace(stack, events=events), last)
+    unanswered = None if begun.outbox_id and begun.enabled else _unanswered(work, begun)
+    if unanswered:
+        await _settle_unanswered(work, begun, unanswered)
     else:
-        await inbox.finish(stack.database, lease, message, outcome, reason)
+        await _conclude(work, begun)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unanswered:
+    """Why a turn gets no answer of the model: what it ends as, and the event that says so (None: another has)."""
+
+    reason: str
+    event: str | None
+    outcome: inbox.Outcome = "skipped"
+
+
+def _unanswered(work: _Answering, begun: inbox.Begun) -> _Unanswered | None:
+    if not begun.enabled:
+        return _Unanswered(sending.OFF, "ai.whatsapp.webhook.disabled")
+    if begun.attempts > inbox.BEGUN_AT_MOST:
+        reason = f"given up after {inbox.BEGUN_AT_MOST} turns that ended without a word"
+        return _Unanswered(reason, "ai.whatsapp.message.error", "dead")
+    if datetime.now(UTC) - _said_at(work.message) > WINDOW:
+        return _Unanswered("older than 24 h: WhatsApp lets nobody answer it any more", "ai.whatsapp.message.skipped")
+    if begun.over and not begun.tells:
+        return _Unanswered(OVER[begun.over], None)
+    return None
+
+
+def _said_at(message: inbox.Message) -> datetime:
+    """When the customer sent it: what waited at Meta during an outage is older than its arrival here."""
+    given = message.payload.get("timestamp")
+    if isinstance(given, str) and _SECONDS.fullmatch(given):
+        return min(datetime.fromtimestamp(int(given), UTC), message.received_at)
+    return message.received_at
+
+
+async def _settle_unanswered(work: _Answering, begun: inbox.Begun, why: _Unanswered) -> None:
+    database, lease = work.stack.database, work.lease
+    if begun.outbox_id and begun.outbox_state == "pending":
+        await outbox.settle(database, lease, begun.outbox_id, "failed", why.outcome, error=why.reason)
+    else:
+        # A reply that is still `sending` may have arrived, whatever the flag says now: it stays for its status webhook.
+        await inbox.finish(database, lease, work.messages, why.outcome, why.reason)
+    if why.event:
+        level = work.stack.events.error if why.outcome == "dead" else work.stack.events.info
+        level(why.event, error=why.reason)
 
 
 async def _conclude(work: _Answering, begun: inbox.Begun) -> None:
     """Go on from where an earlier attempt left it."""
-    stack, lease = work.stack, work.lease
     if begun.outbox_id is None:
-        await _send(work, *await _reply(work))
+        await sending.send(_addressed(work), *await _reply(work, begun))
     elif begun.outbox_state == "pending":
-        await _send(work, begun.outbox_id, begun.body or "")
+        await sending.send(_addressed(work), begun.outbox_id, begun.body or "")
     elif begun.outbox_state == "sending":
-        reason = "the worker ended while sending: the reply may have arrived"
-        await outbox.settle(stack.database, lease, begun.outbox_id, "uncertain", "done", error=reason)
-        stack.events.error("ai.whatsapp.send.error", outbox=begun.outbox_id, state="uncertain", error=reason)
+        await sending.interrupted(_addressed(work), begun.outbox_id)
     else:  # a status webhook has settled it
-        await inbox.finish(stack.database, lease, work.message, "done")
+        await inbox.finish(work.stack.database, work.lease, work.messages, "done")
 
 
-async def _reply(work: _Answering) -> tuple[str, str]:
+def _addressed(work: _Answering) -> sending.Addressed:
+    return sending.Addressed(work.lease, work.message, work.phone or work.lease.customer, work.stack)
+
+
+async def _reply(work: _Answering, begun: inbox.Begun) -> tuple[str, str]:
     """Make the reply and write it down; its outbox id and text."""
-    async with _typing(work):
-        turn = await _turn(work)
+    if begun.over:
+        work.stack.events.warning("ai.limit.reached", limit=begun.over, error=OVER[begun.over])
+        turn = loop.Turn(TOO_MUCH, [])
+    else:
+        async with _typing(work):
+            turn = await _turn(work, begun)
     lease = work.lease
     async with work.stack.database.transaction() as transaction:
         await conversations.hold(transaction, lease)
         outbox_id = await outbox.put(transaction, lease, work.message, turn.text)
         if turn.items:
             await history.append(transaction, lease.conversation_id, turn.items)
+            await turns.forget(transaction, begun.turn)
     return outbox_id, turn.text
 
 
-async def _turn(work: _Answering) -> loop.Turn:
-    text, stack = work.inbound.text, work.stack
+async def _turn(work: _Answering, begun: inbox.Begun) -> loop.Turn:
+    text, stack = work.text, work.stack
     if text is None:
         return loop.Turn(ONLY_TEXT, [])
     past = await history.recent(stack.database, work.lease.conversation_id, loop.history_items(stack))
     asked = loop.Asked(
         text=text,
         history=past,
-        principal=policy.sender(work.phone, stack),
-        message_id=work.message.message_id,
-        lane=work.lease.lane,
+        principal=policy.sender(work.phone, stack, work.lease.customer),
+        message_id=begun.message_id,
+        turn=begun.turn,
+        lease=work.lease,
         correlation_id=work.message.correlation_id,
     )
     try:
         return await loop.turn(asked, stack)
-    except AgentOpsError as failure:
-        if _may_pass(failure) and not work.last:
-            raise
+    except loop.NoAnswer:
         # `ai.process.error` has said why; the customer hears of it once.
         return loop.Turn(APOLOGY, [{"role": "user", "content": text}, {"role": "assistant", "content": APOLOGY}])
-
-
-def _may_pass(failure: AgentOpsError) -> bool:
-    from agentops.clients.openai import SpendLimit
-
-    return isinstance(failure, Unavailable) and not isinstance(failure, SpendLimit)
-
-
-async def _send(work: _Answering, outbox_id: str, body: str) -> None:
-    stack, lease = work.stack, work.lease
-    graph = stack.clients.graph(stack.secrets)
-    if not await outbox.sending(stack.database, lease, outbox_id, CHAT):
-        await outbox.settle(stack.database, lease, outbox_id, "failed", "skipped", error=OFF)
-        stack.events.info("ai.whatsapp.webhook.disabled", error=OFF)
-        return
-    stack.events.info(
-        "ai.whatsapp.send.start", outbox=outbox_id, to_masked=mask_phone(work.phone), characters=len(body)
-    )
-    try:
-        sent = await graph.send_text(work.phone, body, outbox_id, work.message.correlation_id)
-    except AgentOpsError as failure:
-        await _not_sent(work, outbox_id, failure)
-        return
-    await outbox.settle(stack.database, lease, outbox_id, "sent", "done", wamid=sent.message_id)
-    stack.events.info("ai.whatsapp.send.success", outbox=outbox_id, to_masked=mask_phone(work.phone))
-    waited = datetime.now(UTC) - work.message.received_at
-    stack.events.info("ai.whatsapp.message.success", latency_ms=round(waited.total_seconds() * 1000))
-
-
-async def _not_sent(work: _Answering, outbox_id: str, failure: AgentOpsError) -> None:
-    """Settle a send that failed, or put it back and raise, where it certainly was not sent and may be later."""
-    stack, lease = work.stack, work.lease
-    certain = isinstance(failure, UsageError) or getattr(failure, "certainly_not_sent", False)
-    again = certain and failure.kind is Kind.UNAVAILABLE and not work.last
-    state: outbox.Settled = "failed" if certain else "uncertain"
-    stack.events.error(
-        "ai.whatsapp.send.error",
-        outbox=outbox_id,
-        state="pending" if again else state,
-        error=failure.message,
-        hint=failure.hint,
-        code=getattr(failure, "code", None),
-    )
-    if again:
-        await outbox.again(stack.database, lease, outbox_id, failure.message)
-        raise failure
-    outcome: inbox.Outcome = "dead" if certain else "done"
-    await outbox.settle(stack.database, lease, outbox_id, state, outcome, error=failure.message)
-    stack.events.error("ai.whatsapp.message.error", error=failure.message, state=state)
 
 
 @asynccontextmanager
@@ -211,6 +203,8 @@ async def _mark_read(work: _Answering) -> None:
     stack = work.stack
     try:
         graph: Graph = stack.clients.graph(stack.secrets)
-        await graph.mark_read_and_typing(work.message.message_id, work.message.correlation_id)
+        while True:
+            await graph.mark_read_and_typing(work.message.message_id, work.message.correlation_id)
+            await asyncio.sleep(TYPING_SECONDS)
     except AgentOpsError as failure:
         stack.events.warning("ai.whatsapp.typing.error", error=failure.message)

@@ -7,7 +7,8 @@ items too), then one `function_call_output` per call, and ask again.
 
 What OpenAI says → what is raised:
 
-    no connection, no answer in time, 408, 409, 5xx      Unavailable
+    no connection, no answer in time                     Unavailable
+    408, 409, 5xx                                        Overloaded (an Unavailable)
     429                                                  RateLimited (an Unavailable; it may pass by waiting)
     429 or 403 with a code that waiting cannot cure      SpendLimit (an Unavailable; stop calling, tell a person)
     401, 403                                             NotAuthorised
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
+from agentops.clients.breaker import Breaker
 from agentops.errors import AgentOpsError, NotAuthorised, Unavailable, UsageError
 
 if TYPE_CHECKING:
@@ -60,6 +62,14 @@ class RateLimited(Unavailable):
         self.retry_after = retry_after
 
 
+class Overloaded(Unavailable):
+    """OpenAI failed and says when to come again: `retry_after` in seconds, None where it does not."""
+
+    def __init__(self, message: str, hint: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
 class SpendLimit(Unavailable):
     """The account's money or hard limit is used up: `code` says which. Asking again cannot succeed."""
 
@@ -79,10 +89,14 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one reply. `cached_tokens` is a part of `input_tokens`; all are 0 where the server did not count."""
+    """Tokens of one reply; all are 0 where the server did not count.
+
+    `cached_tokens` (read from the cache) and `cache_write_tokens` are parts of `input_tokens`.
+    """
 
     input_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
 
@@ -133,6 +147,8 @@ class OpenAI:
         self._api_key = api_key
         self._base_url = base_url
         self._timeout = timeout
+        # Kept by the one who asks; `respond` itself makes every request that it is told to.
+        self.breaker = Breaker("OpenAI")
         self._client: openai.AsyncOpenAI | None = None
         self._opening = asyncio.Lock()
 
@@ -282,7 +298,7 @@ def _usage(usage: object) -> Usage:
     details = getattr(usage, "input_tokens_details", None)
     tokens_in, tokens_out = count(usage, "input_tokens"), count(usage, "output_tokens")
     total = count(usage, "total_tokens") or tokens_in + tokens_out
-    return Usage(tokens_in, count(details, "cached_tokens"), tokens_out, total)
+    return Usage(tokens_in, count(details, "cached_tokens"), count(details, "cache_write_tokens"), tokens_out, total)
 
 
 def _translated(error: Exception) -> Exception:
@@ -306,18 +322,21 @@ def _refused(error: openai.APIStatusError) -> AgentOpsError:
     if spent:
         return SpendLimit(f"OpenAI refuses: {spent}", "top up the account or lift its limit", code=spent)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        after = error.response.headers.get("retry-after", "")
-        wait = float(after) if re.fullmatch(r"\d{1,6}(\.\d+)?", after) else None
-        return RateLimited(f"OpenAI's rate limit is reached ({code or status})", quote, retry_after=wait)
+        return RateLimited(f"OpenAI's rate limit is reached ({code or status})", quote, retry_after=_after(error))
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         hint = "set a key that may do this: agentops secrets set OPENAI_API_KEY"
         return NotAuthorised(f"OpenAI refuses the key ({code or status})", hint)
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT} or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Unavailable(f"OpenAI failed ({status})", quote)
+        return Overloaded(f"OpenAI failed ({status})", quote, retry_after=_after(error))
     what = ", ".join(word for word in (code, _word(error.param)) if word) or str(int(status))
     if code == "model_not_found" or status == HTTPStatus.NOT_FOUND:
         return UsageError(f"OpenAI does not know this model or address ({what})", "set OPENAI_RESPONSES_MODEL anew")
     return UsageError(f"OpenAI refuses the request ({what})", quote)
+
+
+def _after(error: openai.APIStatusError) -> float | None:
+    after = error.response.headers.get("retry-after", "")
+    return float(after) if re.fullmatch(r"\d{1,6}(\.\d+)?", after) else None
 
 
 def _word(value: object) -> str | None:

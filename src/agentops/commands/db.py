@@ -57,7 +57,10 @@ async def migrate(session: Session, check: Check = False) -> Answer:
     await schema.allow_void(platform)
     if refusing:
         applied.append(Applied(migrations.needed(), f"allow void in {refusing}", changed=True))
-    return Answer(applied)
+    missing = await schema.build_wall(platform)
+    return Answer(
+        applied, note=f"note: customers' tools run without row-level security: {missing}" if missing else None
+    )
 
 
 async def status(session: Session) -> Answer:
@@ -69,6 +72,9 @@ async def status(session: Session) -> Answer:
     tables = await schema.tables(platform)
     refusing = await schema.refuses_void(platform)
     finding, hint = _finding(version, needed, tables, refusing)
+    missing = await schema.wall_missing(platform) if version is not None and version >= needed else None
+    if missing:
+        finding = f"{finding}; customers' tools run without row-level security: {missing}"
     result = Status(
         platform.target, await schema.server_version(platform), version, needed, tables, refusing, finding, hint
     )

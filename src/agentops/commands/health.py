@@ -22,6 +22,7 @@ from agentops.settings import CHAT, SERVICE_KEY, VOICE
 
 ANSWER_SECONDS = 5.0
 QUEUE_SECONDS = 60.0
+FAILED_SECONDS = 3600.0
 _OK = 200
 _FULL = 0.8
 _CHAT_SECRETS = ("OPENAI_API_KEY", "WA_TOKEN", "WA_PHONE_ID", "WA_VERIFY_TOKEN", "WA_APP_SECRET")
@@ -96,6 +97,7 @@ def _since(begun: float) -> int:
 async def _database(session: Session, platform: Platform) -> AsyncIterator[Check]:
     yield await _check("database", _answers(session, platform))
     yield await _check("schema", _schema(platform))
+    yield await _check("customer-wall", _wall(platform))
     yield await _check("connections", _connections(platform))
     yield await _check("voucher-codes", _codes(platform))
     yield await _check("money-transactions", _money(platform))
@@ -118,6 +120,16 @@ async def _schema(platform: Platform) -> Verdict:
     if refusing:
         return "degraded", f"constraint {refusing} refuses status void: voiding fails", "agentops db migrate"
     return _ok(f"schema version {found}")
+
+
+async def _wall(platform: Platform) -> Verdict:
+    from agentops.store import schema
+
+    missing = await schema.wall_missing(platform)
+    if missing:
+        words = f"customers' tools run without row-level security: {missing}"
+        return "degraded", words, "agentops db migrate, as a database user who may create roles and owns the tables"
+    return _ok("row-level security holds customers' tools to their own rows")
 
 
 async def _connections(platform: Platform) -> Verdict:
@@ -217,6 +229,8 @@ async def _work(platform: Platform) -> AsyncIterator[Check]:
     yield await _check("secrets", _secrets(platform))
     yield await _check("queue", _queue(platform))
     yield await _check("dead-letters", _dead_letters(platform))
+    yield await _check("replies", _replies(platform))
+    yield await _check("sending", _sending(platform))
     yield await _check("incidents", _incidents(platform))
 
 
@@ -259,6 +273,41 @@ async def _dead_letters(platform: Platform) -> Verdict:
     hint = "agentops logs show ai-whatsapp-webhook --event ai.whatsapp.message.error"
     many = "1 message was" if dead == 1 else f"{dead:,} messages were"
     return "degraded", f"{many} given up after repeated failures", hint
+
+
+async def _replies(platform: Platform) -> Verdict:
+    from agentops.clients import graph_codes
+    from agentops.store import health as figures
+    from agentops.store import outbox
+
+    found, failed = await figures.replies(platform), await outbox.failures(platform, FAILED_SECONDS)
+    words = [f"{found.uncertain:,} replies may have arrived or not"] if found.uncertain else []
+    if failed:
+        codes = "; ".join(f"{count:,} by {graph_codes.words(code)}" for code, count in failed.items())
+        words.append(f"replies that failed in the last hour: {codes}")
+    if words:
+        state = "uncertain" if found.uncertain else "failed"
+        return "degraded", "; ".join(words), f"agentops outbox list --state {state}"
+    if found.waiting:
+        return _ok(f"{found.waiting:,} replies wait for WhatsApp's word")
+    return _ok("no reply is uncertain")
+
+
+async def _sending(platform: Platform) -> Verdict:
+    """Business numbers that Meta does not let send; a rate passes by itself, the others need somebody."""
+    from agentops.clients import graph_codes
+    from agentops.store import pacing
+
+    found = await pacing.blocked(platform)
+    if not found:
+        return _ok("every business number may send")
+    worst = next((entry for entry in found if entry.reason != "rate"), found[0])
+    words = "; ".join(
+        f"number {entry.phone_id} may not send for {entry.seconds:.0f} s "
+        f"({graph_codes.words(entry.code)}), {entry.waiting:,} replies wait"
+        for entry in found
+    )
+    return "degraded", words, graph_codes.FIXES[graph_codes.Action(worst.reason)]
 
 
 async def _incidents(platform: Platform) -> Verdict:

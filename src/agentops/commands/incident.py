@@ -1,24 +1,34 @@
-"""Stop features in an incident, see what was done, and put it back.
+"""Stop features in an incident, see what was done, put it back or close it.
 
-The kill switch never asks. It needs the database only, and says who may still be working when it cannot be sure.
+A kill switch ends with `restore`; incidents that agentops opened by itself (customers' numbers in the logs, messages
+given up, uncertain replies) end with `close`. The kill switch never asks. It needs the database only, and says who may
+still be working when it cannot be sure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from agentops.commands import Check, Yes
-from agentops.errors import Kind, TimedOut
+from agentops.errors import Conflict, Kind, TimedOut
 from agentops.incidents.kill_switch import Restored
+from agentops.redact import scrub
 from agentops.session import Answer, Session
 from agentops.settings import KNOWN_FLAGS, flag_alias, flag_name
-from agentops.store.incidents import Incident, Moment
+from agentops.store.incidents import KILL_SWITCH, Incident, Moment
 
+# Lines of one entry of a timeline, for eyes; JSON has them all.
+_PLACES = 10
+# What an incident points at stays as it is when it is closed: how it is called, and where it is listed.
+_STAYS = {
+    "dead-letter": ("messages given up", "agentops inbox list --state dead"),
+    "uncertain-reply": ("uncertain replies", "agentops outbox list --state uncertain"),
+}
 Number = Annotated[int, typer.Argument(metavar="ID", help="The incident's number.")]
 
 
@@ -40,13 +50,41 @@ class Report:
 
     def text(self) -> str:
         """The incident for eyes: what and why, then the timeline."""
-        head = f"incident {self.id}: {self.kind}, {self.status}"
-        off = ", ".join(self.switched_off) or "nothing was on"
-        lines = [head, f"reason        {self.reason or 'none given'}", f"switched off  {off}", "timeline"]
+        lines = [f"incident {self.id}: {self.kind}, {self.status}", f"reason        {self.reason or 'none given'}"]
+        if self.kind == KILL_SWITCH:
+            lines.append(f"switched off  {', '.join(self.switched_off) or 'nothing was on'}")
+        lines.append("timeline")
         for entry in self.timeline:
             subject = f" {flag_alias(entry.subject)}" if entry.subject else ""
             lines.append(f"  {entry.at.astimezone():%Y-%m-%d %H:%M:%S}  {entry.action}{subject}  by {entry.actor}")
+            lines += [f"      {line}" for line in _details(entry)]
+        if self.status == "open":
+            verb = "restore" if self.kind == KILL_SWITCH else "close"
+            lines.append(f"to end it: agentops incident {verb} {self.id}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """An incident that is closed; `remaining` messages or replies that it points at are still as they were."""
+
+    incident: int
+    target: str
+    kind: str
+    status: str
+    changed: bool
+    remaining: int
+
+    def text(self) -> str:
+        """One line for eyes, and where to go on."""
+        if not self.changed:
+            return f"incident {self.incident} is {self.status} already"
+        closed = "would be closed" if self.status == "open" else "closed"
+        line = f"incident {self.incident} ({self.kind}) {closed} on target {self.target}"
+        if not self.remaining:
+            return line
+        what, where = _STAYS[self.kind]
+        return f"{line}; {what} that stay: {self.remaining:,} ({where})"
 
 
 async def kill_switch(
@@ -112,13 +150,58 @@ async def restore(
     from agentops.store import incidents
 
     platform = await session.platform()
-    await incidents.one(platform, number)
+    found = await incidents.one(platform, number)
+    if found.kind != KILL_SWITCH:
+        raise Conflict(f"incident {number} ({found.kind}) switched nothing off", f"agentops incident close {number}")
     plan = await switch.restorable(platform, platform.target, number)
     if check or not plan.changed:
         return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
     session.confirm(_question(plan), yes=yes)
     await session.warn_unserved()
     return Answer(await switch.restore(platform, platform.target, number, actor=session.process.actor))
+
+
+async def close(
+    session: Session,
+    number: Number,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the timeline.")] = "",
+    check: Check = False,
+) -> Answer:
+    """Close an incident that switched nothing off. What it points at stays as it is; the next case opens a new one."""
+    from agentops.store import incidents
+
+    platform = await session.platform()
+    found = await incidents.one(platform, number)
+    if found.kind == KILL_SWITCH and found.status == "open":
+        raise Conflict(
+            f"incident {number} is a kill switch: it ends by putting back what it switched off",
+            f"agentops incident restore {number}",
+        )
+    left = await incidents.remaining(platform, number)
+    plan = Closed(number, platform.target, found.kind, found.status, found.status == "open", left)
+    if check or not plan.changed:
+        return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
+    why = str(scrub(" ".join(reason.split()))) or None
+    changed = await incidents.close(platform, number, actor=session.process.actor, reason=why)
+    return Answer(replace(plan, status="closed", changed=changed))
+
+
+def _details(entry: Moment) -> list[str]:
+    """What an entry of the timeline says beyond its action: places, the message and its failure, a reason."""
+    detail = entry.detail
+    lines = [
+        f"log row {each['log_id']}, {each['field']} ({each['rendering']}, {each['customer']})"
+        for each in detail.get("places", ())
+    ]
+    if len(lines) > _PLACES:
+        lines = [*lines[:_PLACES], f"… and {len(lines) - _PLACES:,} more (--json has them all)"]
+    if "message" in detail:
+        lines.append(f"message {detail['message']}: {scrub(detail.get('error')) or 'no reason noted'}")
+    if entry.action in {"reply.settled", "outbox.resolve"}:
+        lines.append(str(detail.get("state") or detail.get("to")))
+    if entry.action == "incident.close" and detail.get("reason"):
+        lines.append(str(detail["reason"]))
+    return lines
 
 
 def _question(plan: Restored) -> str:

@@ -9,17 +9,17 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agentops.commands import slugs as known_slugs
-from agentops.errors import AgentOpsError, Conflict, UsageError
+from agentops.errors import AgentOpsError, Conflict, Kind, UsageError
 from agentops.events import LEVELS
 from agentops.platforms import LogFilter, LogLine, Platform
-from agentops.session import Session, moment
+from agentops.session import Answer, Session, moment
 
 TAIL_LINES = 10_000
 
@@ -42,6 +42,9 @@ Event = Annotated[
 Correlation = Annotated[str | None, typer.Option("--correlation", metavar="ID", help="One request, end to end.")]
 Grep = Annotated[
     str | None, typer.Option("--grep", metavar="TEXT", help="Lines whose raw JSON holds this text, case-sensitive.")
+]
+Customer = Annotated[
+    str | None, typer.Option("--customer", metavar="+250…", help="One customer's events, by their number or user id.")
 ]
 
 
@@ -70,12 +73,14 @@ async def show(
     event: Event = None,
     correlation: Correlation = None,
     grep: Grep = None,
+    customer: Customer = None,
 ) -> AsyncIterator[LogLine]:
     """Show the newest matching lines, oldest of them first."""
     wanted = _filter(
         (slug,) if slug else (), since=since, until=until, level=level, event=event, correlation=correlation, grep=grep
     )
     platform = await session.platform()
+    wanted = await _of(session, wanted, customer)
     await _note_unknown(session, platform, wanted.slugs)
     found = False
     async for line in platform.logs(wanted, limit=limit, follow=False, gap=session.note):
@@ -94,10 +99,12 @@ async def tail(
     event: Event = None,
     correlation: Correlation = None,
     grep: Grep = None,
+    customer: Customer = None,
 ) -> AsyncIterator[LogLine]:
     """Show the last hour's matching lines, then new ones as they are stored, until Ctrl-C."""
     wanted = _filter(tuple(slugs or ()), since=since, level=level, event=event, correlation=correlation, grep=grep)
     platform = await session.platform()
+    wanted = await _of(session, wanted, customer)
     await _note_unknown(session, platform, wanted.slugs)
     async for line in platform.logs(wanted, limit=TAIL_LINES, follow=True, gap=session.note):
         yield line
@@ -115,6 +122,7 @@ async def download(
     event: Event = None,
     correlation: Correlation = None,
     grep: Grep = None,
+    customer: Customer = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> Download:
     """Write a function's newest lines to a file: raw JSON lines, for your eyes only (0600), complete or not at all."""
@@ -124,6 +132,7 @@ async def download(
         raise UsageError(f"the folder of {output} is not there", f"mkdir -p {output.parent}")
     wanted = _filter((slug,), since=since, until=until, level=level, event=event, correlation=correlation, grep=grep)
     platform = await session.platform()
+    wanted = await _of(session, wanted, customer)
     await _note_unknown(session, platform, wanted.slugs)
     lines = [
         json.dumps(line.json(), ensure_ascii=False)
@@ -132,6 +141,59 @@ async def download(
     content = "".join(line + "\n" for line in lines).encode()
     _write(output, content)
     return Download(slug, str(output), len(lines), len(content))
+
+
+async def scan(
+    session: Session,
+    *,
+    since: Annotated[str, typer.Option("--since", metavar="24h", help="Not older: 15m, 2h, 1d or ISO 8601.")] = "24h",
+    until: Until = None,
+) -> Answer:
+    """Look for customers' phone numbers in the stored logs, in any form; exit 3 where there are some.
+
+    They are kept in one pii-leak incident by row, field and pseudonym, never by value. Needs the stack's private key.
+    """
+    from agentops.incidents import leaks
+    from agentops.store import customers
+
+    begin, end = moment(since), moment(until) if until else None
+    key = await _pseudonym_key(session)
+    platform = await session.platform()
+    numbers = leaks.Numbers(await customers.known_phones(platform))
+    found = [leak async for batch in leaks.scan(platform, numbers, key, since=begin, until=end) for leak in batch]
+    if not found:
+        since_when = f"{begin:%Y-%m-%d %H:%M} UTC"
+        return Answer([], note=f"no number of {len(numbers):,} customers stands in the logs since {since_when}")
+    incident = await leaks.report(platform, found, session.process.actor)
+    rows = len({leak.log_id for leak in found})
+    note = f"customers' numbers in {rows} log lines; incident {incident}\n  → agentops incident show {incident}"
+    return Answer(found, Kind.DIFFERS, note)
+
+
+async def _pseudonym_key(session: Session) -> bytes:
+    """The key of the stack's pseudonyms.
+
+    Raises:
+        UsageError: this machine has not the stack's private key.
+    """
+    from agentops import pseudonyms
+    from agentops.server import keys
+
+    return pseudonyms.key(await keys.require(await session.local(), session.process))
+
+
+async def _of(session: Session, wanted: LogFilter, customer: str | None) -> LogFilter:
+    """The filter for one customer's events: the pseudonyms of all that they are known by."""
+    if customer is None:
+        return wanted
+    from agentops import pseudonyms
+    from agentops.agent.phones import normalised
+    from agentops.store import customers
+
+    identity = normalised(customer) if customer[:1] in "+0123456789" else customer
+    key = await _pseudonym_key(session)
+    known = await customers.identities(await session.platform(), identity)
+    return replace(wanted, customers=tuple(pseudonyms.customer(key, each) for each in known))
 
 
 def _filter(

@@ -22,6 +22,12 @@ Role = Annotated[Literal["web", "worker", "all"], typer.Option("--role", help="W
 Processes = Annotated[
     int, typer.Option("--processes", metavar="N", min=1, max=64, help="How many processes of the role.")
 ]
+Concurrency = Annotated[
+    int,
+    typer.Option(
+        "--concurrency", metavar="N", min=1, max=256, help="How many conversations a worker works on at a time."
+    ),
+]
 Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 in a container.")]
 Port = Annotated[
     int | None, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Where to listen; default: 54321.")
@@ -46,8 +52,13 @@ class Serving:
         )
 
 
-async def serve(
-    session: Session, role: Role = "all", processes: Processes = 1, host: Host = "127.0.0.1", port: Port = None
+async def serve(  # noqa: PLR0917 - Typer makes each an option
+    session: Session,
+    role: Role = "all",
+    processes: Processes = 1,
+    host: Host = "127.0.0.1",
+    port: Port = None,
+    concurrency: Concurrency = 16,
 ) -> AsyncIterator[Serving]:
     """Serve in production: in the foreground, until SIGTERM; as many processes and machines as wanted."""
     session.process = _target(session.process)
@@ -57,6 +68,7 @@ async def serve(
         host=host,
         port=port or session.process.port or DEFAULT_PORT,
         command="agentops serve",
+        lanes=concurrency,
     )
     launch, keeper = Launch(wanted), EmbeddedKeeper(session.process)
     try:

@@ -20,7 +20,9 @@ from typing import Annotated
 import typer
 
 from agentops.errors import AgentOpsError, Kind, TimedOut, UsageError
+from agentops.platforms.local import secrets
 from agentops.server import first_run, hold
+from agentops.server.keys import APP_SECRET
 from agentops.server.launch import LIVE, SANDBOX, EmbeddedKeeper, Launch, Wanted, deploy_missing, prepare
 from agentops.server.supervisor import stopping_signals
 from agentops.session import Session
@@ -100,9 +102,12 @@ async def _foreground(session: Session, taken: hold.Hold, wanted: Wanted) -> Asy
         for deployment in await deploy_missing(platform, process):
             if deployment.finding:
                 session.note(f"note: {deployment.slug} is not deployed: {deployment.finding}")
+        app_secret = (await secrets.values(platform, key.private)).get(APP_SECRET) if kind == SANDBOX else None
         keeper.start()
         with stopping_signals() as stop:
-            async with launch.running(platform.url, key.private, kind, session.note, stop) as ended:
+            async with launch.running(
+                platform.url, key.private, kind, session.note, stop, app_secret=app_secret
+            ) as ended:
                 if await launch.ready(platform, stop):
                     taken.say(launch.url, ready=True)
                     yield await _up(session, launch.url or "", os.getpid(), changed=True)

@@ -1,8 +1,8 @@
 """ai-whatsapp-webhook: takes what WhatsApp posts, durably, and answers it later.
 
     GET hub.* → the challenge (Meta's verification) · GET → health
-    POST → signature over the raw bytes → every message in the inbox, one commit → 200 {"received": true}
-    worker → work(job) → agent.whatsapp.answer, message by message
+    POST → signature over the raw bytes → who is whom → every update in the inbox, one commit → statuses → 200
+    worker → work(job) → agent.whatsapp.answer, turn by turn
 
 Exactly 200 for whatever was understood or stored: anything else makes Meta deliver again, for seven days.
 Source: https://developers.facebook.com/docs/whatsapp/cloud-api/guides/set-up-webhooks
@@ -11,16 +11,20 @@ Source: https://developers.facebook.com/docs/whatsapp/cloud-api/guides/set-up-we
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agentops.agent import answering, whatsapp, whatsapp_payload
-from agentops.errors import AgentOpsError
+from agentops.agent import answering, hearing, pseudonyms, whatsapp, whatsapp_payload
+from agentops.errors import AgentOpsError, Conflict, NotAuthorised, TimedOut, Unavailable, UsageError
 from agentops.settings import CHAT
-from agentops.store import inbox, outbox
+from agentops.store import customers, inbox, statuses
 from agentops.web import json_response, text_response
 
 if TYPE_CHECKING:
-    from agentops.agent.whatsapp_payload import Inbound
+    from collections.abc import Sequence
+
+    from agentops.agent.whatsapp_payload import Delivery, Inbound, Other
     from agentops.stack import Stack
     from agentops.web import Request, Response
 
@@ -56,10 +60,10 @@ async def work(job: inbox.Job, stack: Stack) -> None:
     Raises:
         AgentOpsError: the first message that is still queued failed; it and those behind it wait.
     """
-    for message in job.messages:
+    for turn in job.turns:
         if job.stopping():
             return
-        await whatsapp.answer(job.lease, message, stack)
+        await whatsapp.answer(job.lease, turn, stack)
 
 
 def _verified(request: Request, stack: Stack) -> Response:
@@ -89,37 +93,104 @@ def _unsigned(request: Request, stack: Stack) -> str | None:
 
 async def _store(content: object, request: Request, stack: Stack) -> None:
     events = stack.events.bind(request.correlation_id, request.slug)
-    messages = list(whatsapp_payload.messages(content))
-    statuses = whatsapp_payload.statuses(content)
-    received = inbox.Received(0, 0, 0, stack.flag(CHAT))
-    if messages:
-        batch = [_incoming(message) for message in messages]
-        received = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, batch)
-    changed = await outbox.statuses(stack.database, statuses)
+    found = whatsapp_payload.delivery(content)
+    for change in found.changes:
+        moved = await customers.changed(stack.database, change)
+        if moved is not None:
+            await _unite(stack, [moved])
+    received = await _received(found, request, stack)
+    await statuses.record(stack.database, found.reports)
+    changed = await hearing.hear(found.statuses, stack)
     events.info(
         "ai.whatsapp.webhook.received",
         messages=received.queued + received.skipped,
-        statuses=len(statuses),
+        statuses=len(found.statuses),
         statuses_applied=changed,
-        others=whatsapp_payload.others(content),
+        others=found.others,
+        **_who(found, stack),
     )
-    if received.duplicates:
-        events.info("ai.whatsapp.message.duplicate", count=received.duplicates)
-    if messages and not received.enabled:
+    for message_id in received.duplicates:
+        events.info("ai.whatsapp.message.duplicate", message=pseudonyms.message(stack, message_id))
+    if found.messages and not received.enabled:
         events.info("ai.whatsapp.webhook.disabled", skipped=received.skipped)
+    if received.moved:
+        await _unite(stack, received.moved)
+
+
+async def _received(found: Delivery, request: Request, stack: Stack) -> inbox.Received:
+    """Store what there is in one commit. One that the database refuses is stored without its content, alone."""
+    batch = [*map(_incoming, found.messages), *map(_evidence, found.rest)]
+    if not batch:
+        return inbox.Received(0, 0, (), stack.flag(CHAT))
+    try:
+        received = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, batch)
+    except (Unavailable, TimedOut, NotAuthorised, UsageError):
+        raise
+    except Conflict:  # with a change of identity elsewhere: once more, behind it
+        received = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, batch)
+    except AgentOpsError as failure:
+        if len(batch) == 1:
+            raise
+        stack.events.bind(request.correlation_id, request.slug).error(
+            "ai.whatsapp.webhook.exception", error=failure.message, stored="one by one"
+        )
+        received = await _one_by_one(batch, request, stack)
+    evidence = {other.message_id for other in found.rest}
+    known = tuple(each for each in received.duplicates if each not in evidence)
+    skipped = received.skipped - len(found.rest) + len(received.duplicates) - len(known)
+    return replace(received, skipped=skipped, duplicates=known)
+
+
+async def _one_by_one(batch: Sequence[inbox.Incoming], request: Request, stack: Stack) -> inbox.Received:
+    results = []
+    for message in batch:
+        try:
+            one = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, [message])
+        except (Unavailable, TimedOut, NotAuthorised, UsageError, Conflict):
+            raise
+        except AgentOpsError:
+            bare = inbox.Incoming(message.message_id, "", None, None, "other", answerable=False, payload={})
+            one = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, [bare])
+        results.append(one)
+    return inbox.Received(
+        sum(each.queued for each in results),
+        sum(each.skipped for each in results),
+        tuple(known for each in results for known in each.duplicates),
+        results[0].enabled,
+        tuple(number for each in results for number in each.moved),
+    )
+
+
+async def _unite(stack: Stack, ids: Sequence[int]) -> None:
+    """Bring a customer's lanes together; where that fails now, their next message brings it about."""
+    with suppress(AgentOpsError):
+        await customers.unite(stack.database, ids)
+
+
+def _who(found: Delivery, stack: Stack) -> dict[str, object]:
+    """Who wrote, as pseudonyms: one by name, several as a list; and the one message."""
+    identities = dict.fromkeys(message.customer for message in found.messages if message.customer)
+    named = [pseudonyms.customer(stack, identity) for identity in identities]
+    told: dict[str, object] = {"customer": named[0]} if len(named) == 1 else {"customers": named} if named else {}
+    if len(found.messages) == 1:
+        told["message"] = pseudonyms.message(stack, found.messages[0].message_id)
+    return told
 
 
 def _incoming(message: Inbound) -> inbox.Incoming:
-    customer = message.customer
     return inbox.Incoming(
         message_id=message.message_id,
-        lane=f"{message.phone_id}:{customer}" if customer else None,
         phone_id=message.phone_id,
-        customer=customer or "",
+        user_id=message.user_id,
+        phone=message.phone,
         kind=message.kind,
         answerable=message.answerable,
         payload=message.payload,
     )
+
+
+def _evidence(other: Other) -> inbox.Incoming:
+    return inbox.Incoming(other.message_id, "", None, None, other.kind, answerable=False, payload=other.payload)
 
 
 def _bytes(text: str) -> bytes:

@@ -128,6 +128,8 @@ class LogFilter:
     grep: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    # Pseudonyms of one customer: events that name any of them.
+    customers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ machine. This module stays cheap to import: commands ask it for addresses.
 
 from __future__ import annotations
 
+# Whom Graph's peer tells what became of its messages, and with which signature.
+WEBHOOK_URL, APP_SECRET = "SANDBOX_WEBHOOK_URL", "SANDBOX_APP_SECRET"
+
 
 def addresses(port: int, host: str = "127.0.0.1") -> dict[str, str]:
     """Environment variables that point the stack's clients at the peers on this port."""

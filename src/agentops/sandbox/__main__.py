@@ -1,12 +1,14 @@
 """`python -m agentops.sandbox`: the peers as a process of their own.
 
 It prints nothing. With `--port 0` the system chooses a port; `--port-file` is where to read it, and the file appears
-when the port accepts connections.
+when the port accepts connections. `SANDBOX_WEBHOOK_URL` and `SANDBOX_APP_SECRET` say whom Graph's peer tells what
+became of its messages, and with which signature.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 from pathlib import Path
 
@@ -16,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     import uvicorn
 
     from agentops.sandbox.peers import app
+    from agentops.sandbox.statuses import Statuses
 
     parser = argparse.ArgumentParser(prog="python -m agentops.sandbox", description="local stand-ins for the providers")
     parser.add_argument("--host", default="127.0.0.1")
@@ -28,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
             written.write_text(f"{listener.getsockname()[1]}\n", encoding="ascii")
             written.replace(options.port_file)
         config = uvicorn.Config(
-            app(),
+            app(Statuses.told(os.environ)),
             log_level="warning",
             access_log=False,
             lifespan="off",

@@ -5,13 +5,18 @@
     /slack/{path}                               Slack's incoming webhooks
     /sandbox/messages?to=%2B250…&after=N        what Graph received, oldest first
     /sandbox/slack?after=N                      what Slack received
+    /sandbox/faults                             what goes wrong with the next sends (`sandbox.faults`)
+
+Told where, Graph's peer sends back signed status webhooks (`sandbox.statuses`).
 
 State is in memory, bounded, and ends with the process. Every answer carries `x-agentops-simulation: true`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import re
 import secrets
 import time
 from collections import deque
@@ -24,13 +29,17 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from agentops.sandbox import checks, model
+from agentops.sandbox.faults import Fault, Faults
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from agentops.sandbox.statuses import Statuses
+
 KEPT = 10_000  # the newest messages and posts that are remembered
 TEXT_LIMIT = 4096
+_USER_ID = re.compile(r"[A-Z]{2}\.(?:ENT\.)?[A-Za-z0-9]{1,128}")
 
 
 class Received:
@@ -54,9 +63,11 @@ class Received:
 class Peers:
     """The endpoints, and the memory that they share."""
 
-    def __init__(self) -> None:
+    def __init__(self, statuses: Statuses | None = None) -> None:
         self.messages = Received()
         self.posts = Received()
+        self.faults = Faults()
+        self._statuses = statuses
 
     async def responses(self, request: Request) -> Response:
         """`POST /openai/v1/responses`."""
@@ -88,20 +99,42 @@ class Peers:
             case {"messaging_product": "whatsapp", "status": "read", "message_id": str(message_id)}:
                 self._keep(request, type="read", message_id=message_id, typing="typing_indicator" in body)
                 return JSONResponse({"success": True})
-            case {"messaging_product": "whatsapp", "type": "text", "to": str(to), "text": {"body": str(text)}}:
-                return self._text(request, to, text, body.get("biz_opaque_callback_data"))
+            case {"messaging_product": "whatsapp", "type": "text", "text": {"body": str(text)}} | {
+                "messaging_product": "whatsapp",
+                "type": "interactive",
+                "interactive": {"type": "request_contact_info", "body": {"text": str(text)}},
+            } if isinstance(to := body.get("to", body.get("recipient")), str):
+                return await self._faulty(request, to, text, body.get("biz_opaque_callback_data"))
         return _graph_error(400, 100, "(#100) Invalid parameter")
 
-    def _text(self, request: Request, to: str, text: str, callback_data: object) -> Response:
+    async def _faulty(self, request: Request, to: str, text: str, callback_data: object) -> Response:
+        fault = self.faults.next()
+        match fault:
+            case Fault("code", code):
+                return _graph_error(400, code, f"(#{code}) scripted")
+            case Fault("500"):
+                return PlainTextResponse("scripted", 500)
+        answer = self._text(request, to, text, callback_data, fault)
+        if fault and fault.fault == "silence":
+            await asyncio.sleep(fault.seconds)
+        return answer
+
+    def _text(self, request: Request, to: str, text: str, callback_data: object, fault: Fault | None) -> Response:
         if not 0 < len(text) <= TEXT_LIMIT:
             length = f"(#100) Param text['body'] must be between 1 and {TEXT_LIMIT} characters long."
             return _graph_error(400, 100, length)
-        if not to.startswith("+") or not to[1:].isdigit():
+        if not _USER_ID.fullmatch(to) and (not to.startswith("+") or not to[1:].isdigit()):
             # Graph takes such a number, and sends to another country. The simulation shows the mistake at once.
             return _graph_error(400, 131009, "(#131009) Parameter value is not valid: to")
         message_id = _wamid(to[1:])
-        self._keep(request, type="text", to=to, body=text, message_id=message_id, callback_data=callback_data)
-        contacts = [{"input": to, "wa_id": to[1:]}]
+        named = fault.fault if fault else None
+        self._keep(
+            request, type="text", to=to, body=text, message_id=message_id, callback_data=callback_data, fault=named
+        )
+        if self._statuses:
+            failed = fault.code if fault and named == "failed" else None
+            self._statuses.tell(request.path_params["phone_id"], to, message_id, callback_data, failed)
+        contacts = [{"input": to, "wa_id": to[1:]} if to.startswith("+") else {"input": to, "user_id": to}]
         return JSONResponse({"messaging_product": "whatsapp", "contacts": contacts, "messages": [{"id": message_id}]})
 
     def _keep(self, request: Request, **fields: object) -> None:
@@ -147,9 +180,9 @@ class Labelled:
         await self._app(scope, receive, labelled)
 
 
-def app() -> Starlette:
-    """The peers, with an empty memory."""
-    peers = Peers()
+def app(statuses: Statuses | None = None) -> Starlette:
+    """The peers, with an empty memory; `statuses` is whom Graph tells what became of its messages."""
+    peers = Peers(statuses)
     routes = [
         Route("/openai/v1/responses", peers.responses, methods=["POST"]),
         Route("/openai/v1/models", peers.models, methods=["GET"]),
@@ -157,6 +190,7 @@ def app() -> Starlette:
         Route("/slack/{path:path}", peers.slack, methods=["POST"]),
         Route("/sandbox/messages", peers.list_messages, methods=["GET"]),
         Route("/sandbox/slack", peers.list_posts, methods=["GET"]),
+        Route("/sandbox/faults", peers.faults.endpoint, methods=["GET", "POST"]),
     ]
     return Starlette(routes=routes, middleware=[Middleware(Labelled)])
 

@@ -25,6 +25,8 @@ def told(tool: str, arguments: dict[str, Any], output: object) -> str:
         return _FAILURES.get(error) or f"That did not work: {error[:1].lower()}{error[1:]}."
     voucher = output.get("voucher_id") or arguments.get("voucher_id") or "your voucher"
     match tool:
+        case "create_voucher" if output.get("status") == "pending_approval":
+            return f"Your voucher for {_money(output, arguments)} waits for approval. You will hear of it here."
         case "create_voucher":
             return f"Your voucher {voucher} for {_money(output, arguments)} is ready."
         case "redeem_voucher":

@@ -11,11 +11,12 @@ end: a change of settings swaps the stack for those that come later.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from agentops.errors import Unavailable
+from agentops.store.lookups import Lookups
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -40,6 +41,8 @@ class ServerContext:
     loader: Loader
     # Unbound: `context.events.bind(correlation_id, slug)` for a request or a job.
     events: Events
+    # What this process knows of customers. Only `lookup_watch` opens it and makes it forget.
+    lookups: Lookups = field(default_factory=Lookups)
     # When the database last answered (monotonic seconds). Only `settings_watch` writes it.
     answered_at: float = float("-inf")
     # SIGTERM has come: what is under way is finished, nothing is begun.

@@ -49,6 +49,8 @@ class Wanted:
     host: str
     port: int
     command: str
+    # Per worker, at the same time.
+    lanes: int = 16
 
 
 async def prepare(platform: LocalPlatform, process: Process, kind: str) -> keys.StackKey:
@@ -109,12 +111,23 @@ class Launch:
 
     @asynccontextmanager
     async def running(
-        self, database_url: str, private_key: str, kind: str, note: Callable[[str], None], stop: asyncio.Event
+        self,
+        database_url: str,
+        private_key: str,
+        kind: str,
+        note: Callable[[str], None],
+        stop: asyncio.Event,
+        *,
+        app_secret: str | None = None,
     ) -> AsyncIterator[asyncio.Task[None]]:
-        """Run the processes until the block ends or `stop` is set; the task ends when they all have."""
+        """Run the processes until the block ends or `stop` is set; the task ends when they all have.
+
+        `app_secret` is what the peers of a sandbox sign their webhooks with.
+        """
         if self._socket:
             listen(self._socket, self._wanted.command)
-        self._supervisor = Supervisor(self._children(Order(database_url, self.url, private_key), kind), note)
+        order = Order(database_url, self.url, private_key, self._wanted.lanes)
+        self._supervisor = Supervisor(self._children(order, kind, app_secret), note)
         task = asyncio.create_task(self._supervisor.run(stop))
         try:
             yield task
@@ -146,13 +159,13 @@ class Launch:
         alive = {server.pid for server in await servers.live(platform) if server.host == host}
         return len(pids) == self._wanted.web + self._wanted.workers and pids <= alive
 
-    def _children(self, order: Order, kind: str) -> Sequence[Child]:
+    def _children(self, order: Order, kind: str, app_secret: str | None) -> Sequence[Child]:
         environment = {name: os.environ[name] for name in ADDRESSES if name in os.environ}
         children = []
         if kind == SANDBOX:
             port = _free_port()
             environment = peers.environment(port)
-            children.append(peers.child(port))
+            children.append(peers.child(port, self.url, app_secret))
         children += [server_child("web", order, self._socket, environment)] * self._wanted.web
         children += [server_child("worker", replace(order, url=None), None, environment)] * self._wanted.workers
         return children

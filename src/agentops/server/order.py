@@ -16,6 +16,8 @@ class Order:
     database_url: str = field(repr=False)
     url: str | None = None
     stack_key: str = field(default="", repr=False)
+    # How many conversations a worker works on at the same time.
+    lanes: int = 16
 
     def line(self) -> bytes:
         """As it travels."""

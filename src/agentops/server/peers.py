@@ -10,16 +10,23 @@ import signal
 import sys
 import threading
 
-from agentops.sandbox import addresses
+from agentops.sandbox import APP_SECRET, WEBHOOK_URL, addresses
 from agentops.server.supervisor import Child
 
 HOST = "127.0.0.1"
 
 
-def child(port: int) -> Child:
-    """The peers' process. It ends after the stack's own, which may still be talking to it."""
+def child(port: int, url: str | None, app_secret: str | None) -> Child:
+    """The peers' process. It ends after the stack's own, which may still be talking to it.
+
+    Args:
+        port: where it listens.
+        url: where the stack's functions are: the webhook there is told what becomes of each message.
+        app_secret: signs what the webhook is told, as the stack knows it now; another one is heard at the next start.
+    """
     argv = (sys.executable, "-P", "-m", "agentops.server.peers", "--host", HOST, "--port", str(port))
-    return Child("sandbox peers", argv, stage=1)
+    told = {WEBHOOK_URL: f"{url}/functions/v1/ai-whatsapp-webhook", APP_SECRET: app_secret} if app_secret else {}
+    return Child("sandbox peers", argv, environment=told, stage=1)
 
 
 def environment(port: int) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """One server process: `python -m agentops.server.process --role web --socket FD`, orders on standard input.
 
-    order → pool, log writer, settings watch → web: app on the inherited socket · worker: the queue
+    order → pool, log writer, settings watch, lookup watch → web: app on the inherited socket · worker: the queue
     SIGTERM, or the end of standard input (the supervisor died) → drain → exit 0
 
 Draining: nothing new is begun, what is under way gets 7 s, then the last events are stored and the heartbeat's row
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import resource
 import signal
@@ -25,7 +24,7 @@ import uvloop
 
 from agentops.clients import Clients
 from agentops.events import Events
-from agentops.server import heartbeat
+from agentops.server import foreign_logs, heartbeat, lookup_watch
 from agentops.server.context import ServerContext
 from agentops.server.echo import Echo
 from agentops.server.loader import Loader
@@ -55,10 +54,6 @@ def main() -> None:
     order = Order.read(_first_line())
     # Ctrl-C reaches every process of the terminal; the supervisor's word counts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Outages are told by events, once; the pool would tell every attempt.
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
-    # Strangers' broken requests are no news, a defect is an event; stderr may be a pipe that nobody reads.
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     listening = socket.socket(fileno=options.socket) if options.socket is not None else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(options.role, order, listening))
@@ -70,22 +65,25 @@ async def serve(role: str, order: Order, listening: socket.socket | None) -> Non
     database = await Database.opening(order.database_url)
     writer, echo = LogWriter(order.database_url), Echo()
     context = ServerContext(uuid.uuid4(), role, order.url, database, Loader(), Events(writer, echo=echo))
+    foreign_logs.take_over(context.events)
     clients = Clients(os.environ)
     watch = SettingsWatch(context, clients, order.stack_key)
     settings = asyncio.create_task(watch.run(), name="settings")
+    lookups = asyncio.create_task(lookup_watch.run(context), name="lookups")
     logs = writer.start()
     try:
         # A worker has time: it begins nothing before it knows the settings and has the functions.
-        await _first(watch, [settings, logs], stop, FIRST_SETTINGS_SECONDS if role == "web" else None)
-        work = _web(context, listening, stop) if listening else _worker(context, stop)
-        await _until_over(work, [settings, logs])
+        await _first(watch, [settings, logs, lookups], stop, FIRST_SETTINGS_SECONDS if role == "web" else None)
+        work = _web(context, listening, stop) if listening else _worker(context, stop, order.lanes)
+        await _until_over(work, [settings, logs, lookups])
     finally:
         context.draining = True
         context.events.info("ai.server.stopped", role=role, pid=os.getpid())
         settings.cancel()
+        lookups.cancel()
         closing = asyncio.create_task(watch.close())
         # With a bound: a database that hangs keeps even a cancelled query waiting.
-        await asyncio.wait({settings, closing}, timeout=CLOSING_SECONDS)
+        await asyncio.wait({settings, lookups, closing}, timeout=CLOSING_SECONDS)
         await _last_words(context, writer, clients)
         echo.close(CLOSING_SECONDS)
 
@@ -123,14 +121,15 @@ async def _web(context: ServerContext, listening: socket.socket, stop: asyncio.E
     await serving
 
 
-async def _worker(context: ServerContext, stop: asyncio.Event) -> None:
-    from agentops.server import retention, warming, worker
+async def _worker(context: ServerContext, stop: asyncio.Event, lanes: int) -> None:
+    from agentops.server import reconcile, retention, warming, worker
 
     context.events.info("ai.server.started", role=context.role, pid=os.getpid())
-    working = asyncio.create_task(worker.run(context, stop), name="queue")
+    working = asyncio.create_task(worker.run(context, stop, lanes=lanes), name="queue")
     beside = [
         asyncio.create_task(retention.keep(context), name="retention"),
         asyncio.create_task(warming.keep(context), name="warming"),
+        asyncio.create_task(reconcile.run(context), name="reconcile"),
     ]
     stopped = asyncio.create_task(stop.wait())
     try:

@@ -1,6 +1,6 @@
 """What is too old goes, once an hour, in every worker process: nothing here grows for ever that nobody asks for again.
 
-    keep(context) ── now, then every hour ──> log rows, idempotency keys, heartbeats of the long dead
+    keep(context) ── now, then every hour ──> log rows, settled messages, keys, costs, heartbeats of the long dead
 
 In batches, so that no transaction is long. Several workers share the work: what one is deleting, another passes over.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agentops.errors import AgentOpsError
 from agentops.server import heartbeat
 from agentops.sql import statements
-from agentops.store import idempotency
+from agentops.store import costs, idempotency, inbox
 
 if TYPE_CHECKING:
     from agentops.platforms import Queries
@@ -31,7 +31,7 @@ async def keep(context: ServerContext) -> None:
     """Delete what is too old, every hour, until cancelled. A database that is away is asked again the next hour."""
     while True:
         try:
-            for expire in (expire_logs, idempotency.expire):
+            for expire in (expire_logs, idempotency.expire, inbox.expire, costs.expire):
                 while await expire(context.database, BATCH):  # noqa: ASYNC110 - it waits for nobody, it lets others go first
                     await asyncio.sleep(PAUSE_SECONDS)
             await heartbeat.forget(context.database)

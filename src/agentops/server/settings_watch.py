@@ -18,7 +18,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentops import seal
+from agentops import pseudonyms, seal
 from agentops.errors import AgentOpsError, Unavailable, UsageError
 from agentops.platforms.local.listen import Line
 from agentops.server import heartbeat
@@ -49,6 +49,7 @@ class SettingsWatch:
         self._context = context
         self._clients = clients
         self._private_key = private_key
+        self._pseudonym_key = pseudonyms.key(private_key)
         self.first = asyncio.Event()
         self._line: Line | None = None
         self._generation = -1
@@ -123,6 +124,8 @@ class SettingsWatch:
             secrets=MappingProxyType(self._secrets(row["secrets"])),
             functions=MappingProxyType(dict(self._context.loader.loaded())),
             simulated=row["kind"] == "sandbox",
+            lookups=self._context.lookups,
+            pseudonym_key=self._pseudonym_key,
         )
 
     def _secrets(self, sealed: Sequence[tuple[str, int, str]]) -> Mapping[str, str]:

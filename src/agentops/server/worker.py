@@ -21,14 +21,20 @@ from agentops.errors import AgentOpsError, Conflict, TimedOut, Unavailable
 from agentops.platforms.local.listen import Line
 from agentops.store import conversations, inbox
 from agentops.store.conversations import LeaseLost
+from agentops.store.outbox import NotYet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentops.server.context import ServerContext
+    from agentops.store.conversations import Lease
     from agentops.store.inbox import Job
 
 LANES = 16
+# Messages of one customer that come with pauses no longer than this are answered as one turn.
+BURST_SECONDS = 1.2
+# What a timer here may be early by.
+_LATE_SECONDS = 0.003
 POLL_SECONDS = 1.0
 # Less than what the process grants before it ends, so that the leases of unfinished lanes are let go in time.
 DRAIN_SECONDS = 6.0
@@ -51,6 +57,7 @@ async def run(
     lanes: int = LANES,
     lease_seconds: float = conversations.LEASE_SECONDS,
     wait: Callable[[int], float] = backoff,
+    burst_seconds: float = BURST_SECONDS,
 ) -> None:
     """Work until `stop` is set, then end what is under way within `DRAIN_SECONDS`.
 
@@ -60,8 +67,9 @@ async def run(
         lanes: how many conversations are worked on at the same time.
         lease_seconds: how long a lease holds without being renewed; it is renewed three times as often.
         wait: seconds before the next attempt, by the attempts so far.
+        burst_seconds: how long a pause ends what a customer writes in one go; 0 answers each message by itself.
     """
-    worker = _Worker(context, stop, lanes, lease_seconds, wait)
+    worker = _Worker(context, stop, lanes, lease_seconds, wait, burst_seconds)
     helpers = [asyncio.create_task(each) for each in (worker.listen(), worker.renew(), worker.heed_stop())]
     try:
         while not stop.is_set():
@@ -89,6 +97,9 @@ class _Worker:
     lanes: int
     lease_seconds: float
     wait: Callable[[int], float]
+    burst_seconds: float
+    # Leases of lanes that ended well and are not released yet.
+    ended: list[Lease] = field(default_factory=list)
     running: dict[asyncio.Task[None], Job] = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     # The database has failed and not answered since: told once, not every second.
@@ -101,22 +112,38 @@ class _Worker:
         return str(self.context.server_id)
 
     async def claim(self) -> None:
-        """Fill the free lanes."""
+        """Let go of what has ended, and fill the free lanes."""
+        await asyncio.gather(self.let_go(), self._fill())
+
+    async def _fill(self) -> None:
         free = self.lanes - len(self.running)
         if free <= 0:
             return
         database = self.context.database
         try:
-            leases = await conversations.claim(database, self.owner, free, seconds=self.lease_seconds)
-            jobs = await inbox.queued(database, leases)
+            jobs = await inbox.claim(
+                database, self.owner, free, seconds=self.lease_seconds, burst_seconds=self.burst_seconds
+            )
         except AgentOpsError as failure:
             self._trouble(failure)
             return
         self.failing = False
         for job in jobs:
-            task = asyncio.create_task(self._lane(replace(job, stopping=self.stop.is_set)))
+            task = asyncio.create_task(
+                self._lane(replace(job, stopping=self.stop.is_set, burst_seconds=self.burst_seconds))
+            )
             self.running[task] = job
             task.add_done_callback(self._ended)
+
+    async def let_go(self) -> None:
+        """Release the conversations in which all went well, together: that is a third of the queue's statements."""
+        leases, self.ended = self.ended, []
+        try:
+            if await conversations.release_all(self.context.database, leases):
+                self.wake.set()
+        except AgentOpsError as failure:
+            self.ended += leases
+            self._trouble(failure)
 
     async def listen(self) -> None:
         """Wake the claims when a message comes; without the connection, the poll is the floor."""
@@ -127,7 +154,7 @@ class _Worker:
                     self.wake.set()
                     while True:
                         if await line.wait(60.0):
-                            self.wake.set()
+                            self._wake_after_the_pause()
                 finally:
                     await line.close()
             await asyncio.sleep(POLL_SECONDS)
@@ -147,6 +174,13 @@ class _Worker:
                 if job.lease.conversation_id not in kept:
                     task.cancel()
 
+    def _wake_after_the_pause(self) -> None:
+        """A message has come: its lane is due when its customer pauses."""
+        if self.burst_seconds:
+            asyncio.get_running_loop().call_later(self.burst_seconds + _LATE_SECONDS, self.wake.set)
+        else:
+            self.wake.set()
+
     async def heed_stop(self) -> None:
         """Wake the claims to hear that it is over."""
         await self.stop.wait()
@@ -163,6 +197,9 @@ class _Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self.let_go()
 
     async def _lane(self, job: Job) -> None:
         """One conversation, from its lease to its release."""
@@ -171,6 +208,8 @@ class _Worker:
             due_in = await self._work(job)
         except LeaseLost:
             return
+        except NotYet as later:
+            due_in = later.seconds
         except asyncio.CancelledError:
             with suppress(AgentOpsError, TimeoutError):
                 async with asyncio.timeout(RELEASE_SECONDS):
@@ -178,9 +217,12 @@ class _Worker:
             raise
         except Exception as failure:  # noqa: BLE001 - one lane's failure is no other lane's
             due_in = await self._failed(job, failure)
+        if due_in is None:
+            self.ended.append(job.lease)
+            return
         try:
             if await conversations.release(self.context.database, job.lease, due_in=due_in):
-                asyncio.get_running_loop().call_later(due_in or 0.0, self.wake.set)
+                asyncio.get_running_loop().call_later(due_in, self.wake.set)
         except AgentOpsError as failure:
             self._trouble(failure)
 
@@ -201,14 +243,15 @@ class _Worker:
 
     async def _failed(self, job: Job, failure: Exception) -> float | None:
         words = failure.message if isinstance(failure, AgentOpsError) else _where(failure)
+        counts = not isinstance(failure, _PASSING)
         try:
-            message = await inbox.fail(self.context.database, job, words, counts=not isinstance(failure, _PASSING))
+            message = await inbox.fail(self.context.database, job, words, counts=counts)
         except AgentOpsError as trouble:
             self._trouble(trouble)
             return None
         if message is None:
             return None
-        dead = message.attempts >= inbox.ATTEMPTS
+        dead = message.attempts >= inbox.dead_after(counts=counts)
         pause = 0.0 if dead else self.wait(max(message.attempts, 1))
         self.context.events.bind(message.correlation_id, message.slug).error(
             "ai.whatsapp.message.error",

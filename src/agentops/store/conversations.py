@@ -1,6 +1,6 @@
 """Conversations: one customer on one business number, leased whole by one worker at a time.
 
-    claim(owner) → Lease(fence) → … every write of the worker locks the row and names the fence … → release
+    inbox.claim(owner) → Lease(fence) → … every write of the worker locks the row and names the fence … → release
 
 A lease that is not renewed ends; the next worker's claim counts the fence up, and the stopped one can write nothing.
 """
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SQL = statements(__file__)
 LEASE_SECONDS = 30.0
+# However long a customer goes on writing, the first of their messages waits no longer than this for the others.
+BURST_CAP_SECONDS = 5.0
 
 
 class LeaseLost(Conflict):
@@ -44,12 +46,6 @@ class Lease:
     def key(self) -> dict[str, object]:
         """The parameters by which a statement recognises the holder."""
         return {"conversation": self.conversation_id, "owner": self.owner, "fence": self.fence}
-
-
-async def claim(queries: Queries, owner: str, limit: int, *, seconds: float = LEASE_SECONDS) -> list[Lease]:
-    """Lease up to `limit` conversations in which something is due, or whose holder has gone. Longest waiting first."""
-    rows = await queries.query(_SQL["claim"], {"owner": owner, "limit": limit, "seconds": seconds})
-    return [Lease(**{**row, "owner": owner}) for row in rows]
 
 
 async def renew(queries: Queries, leases: Sequence[Lease], *, seconds: float = LEASE_SECONDS) -> set[int]:
@@ -78,6 +74,19 @@ async def release(queries: Queries, lease: Lease, *, due_in: float | None = None
     """
     rows = await queries.query(_SQL["release"], {**lease.key, "due_in": due_in})
     return bool(rows and rows[0]["waits"])
+
+
+async def release_all(queries: Queries, leases: Sequence[Lease]) -> bool:
+    """Let go of leases of one owner; those that are another's by now stay as they are. What waits is due at once.
+
+    Returns:
+        Whether something waits in one of them.
+    """
+    if not leases:
+        return False
+    ids, fences = [lease.conversation_id for lease in leases], [lease.fence for lease in leases]
+    rows = await queries.query(_SQL["release_all"], {"ids": ids, "fences": fences, "owner": leases[0].owner})
+    return any(row["waits"] for row in rows)
 
 
 async def hold(queries: Queries, lease: Lease) -> None:

@@ -1,30 +1,5 @@
 -- Every statement of a worker that writes names conversation, owner and fence, and locks the conversation's row first.
 
--- claim --
--- Rows that another worker's claim is looking at are skipped, not waited for. Emptying due_at says: what was queued
--- before is seen by this claim; what is queued after it fills due_at again.
-with expired as (
-    select id from agentops.conversations
-    where lease_until < now()
-    order by lease_until
-    limit %(limit)s
-    for update skip locked
-), due as (
-    select id from agentops.conversations
-    where lease_until is null and due_at <= now()
-    order by due_at
-    limit %(limit)s
-    for update skip locked
-), picked as (
-    select id from expired union all select id from due limit %(limit)s
-)
-update agentops.conversations c
-set lease_owner = %(owner)s::uuid, lease_until = now() + make_interval(secs => %(seconds)s::float8),
-    fence = c.fence + 1, due_at = null
-from picked
-where c.id = picked.id
-returning c.id as conversation_id, c.lane, c.phone_id, c.customer, c.fence;
-
 -- renew --
 update agentops.conversations c
 set lease_until = now() + make_interval(secs => %(seconds)s::float8)
@@ -33,13 +8,35 @@ where c.id = held.id and c.fence = held.fence and c.lease_owner = %(owner)s::uui
 returning c.id;
 
 -- release --
--- What is still queued makes it due at once, what arrives at this moment has made it so itself.
+-- What is still queued makes it due (what has come meanwhile: since it came), unless it is to be let alone for a while;
+-- what arrives at this moment has made it so itself.
 update agentops.conversations c
 set lease_owner = null, lease_until = null,
     due_at = case
         when not exists (select from agentops.inbox i where i.conversation_id = c.id and i.state = 'queued') then c.due_at
-        else now() + make_interval(secs => coalesce(%(due_in)s::float8, 0)) end
+        else coalesce(now() + make_interval(secs => %(due_in)s::float8), c.due_at, now()) end
 where c.id = %(conversation)s and c.fence = %(fence)s and c.lease_owner = %(owner)s::uuid
+returning c.due_at is not null as waits;
+
+-- release_all --
+-- Locked in one order, as a batch of messages locks them. A release that a crash of the database loses is a lease that
+-- runs out: nothing waits for the disk.
+with relaxed as materialized (
+    select set_config('synchronous_commit', 'off', true)
+), held as (
+    select c.id from agentops.conversations c
+    join unnest(%(ids)s::bigint[], %(fences)s::bigint[]) as mine (id, fence) on c.id = mine.id and c.fence = mine.fence
+    where c.id = any(%(ids)s::bigint[]) and c.lease_owner = %(owner)s::uuid
+    order by c.lane
+    for update of c
+)
+update agentops.conversations c
+set lease_owner = null, lease_until = null,
+    due_at = case
+        when not exists (select from agentops.inbox i where i.conversation_id = c.id and i.state = 'queued') then c.due_at
+        else coalesce(c.due_at, now()) end
+from held cross join relaxed
+where c.id = any(%(ids)s::bigint[]) and c.id = held.id
 returning c.due_at is not null as waits;
 
 -- hold --

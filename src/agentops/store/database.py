@@ -3,11 +3,15 @@
 Database.open(url) → query(statement)               one statement, committed by itself
                    → transaction()                  several statements, one commit
                    → money()                        a transaction behind the kill switch's barrier
+                   → together(statement)            as query, in one commit with what is asked at the same moment
+                   → bounded()                      a short transaction; of a customer: behind row-level security
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import dict_row
@@ -16,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from agentops.errors import Unavailable
 from agentops.platforms.local.connection import run, translated
 from agentops.sql import statements
+from agentops.store.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -28,11 +33,20 @@ _SQL = statements(__file__)
 # Every money transaction holds this advisory lock shared; the kill switch takes it alone, and thereby waits for them.
 MONEY_LOCK = 0x6D6F6E6579
 MONEY_SECONDS = 3
+_MILLISECONDS = str(MONEY_SECONDS * 1000)
 # Three statements on one way to the server and back: the constants are ours, so they stand in the text.
 _MONEY = "; ".join(("begin", _SQL["bounds"], _SQL["barrier"])) % {
-    "milliseconds": f"'{MONEY_SECONDS * 1000}'",
+    "milliseconds": f"'{_MILLISECONDS}'",
     "key": MONEY_LOCK,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """Whose rows a transaction may touch: a verified phone (E.164), and the actor that its rows remember."""
+
+    phone: str
+    actor: str
 
 
 class Transaction:
@@ -51,6 +65,7 @@ class Database:
 
     def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Row]], url: str) -> None:
         self._pool = pool
+        self._together: dict[tuple[str, str], Together] = {}
         self.url = url
 
     @classmethod
@@ -109,6 +124,25 @@ class Database:
         async with self._connection() as connection:
             return await run(connection, statement, parameters)
 
+    async def together(self, statement: str, item: Mapping[str, Any], flag: str = "") -> list[Row]:
+        """Run a statement that answers for many items at once, for this one and all that are asked at the same moment.
+
+        Args:
+            statement: it takes `%(items)s`, a JSON array of objects with a `place`, and its rows name the `place` they
+                answer; `%(flag)s` too, if it asks for one.
+            item: what it is asked for, as JSON could say it.
+            flag: the flag that it asks for.
+
+        Returns:
+            The rows of this item.
+        """
+        if (statement, flag) not in self._together:
+            self._together[statement, flag] = Together(partial(self._answered, statement, flag))
+        return await self._together[statement, flag].ask(item)
+
+    async def _answered(self, statement: str, flag: str, items: str) -> list[Row]:
+        return await self.query(statement, {"items": items, "flag": flag})
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Several statements, committed together when the block ends well."""
@@ -118,8 +152,18 @@ class Database:
                     yield Transaction(connection)
 
     @asynccontextmanager
-    async def money(self) -> AsyncIterator[Transaction]:
-        """A transaction that moves money: bounded in time, and behind the barrier.
+    async def bounded(self, customer: Customer | None = None) -> AsyncIterator[Transaction]:
+        """A transaction of at most 3 s a statement. With a customer it sees and changes rows of theirs only."""
+        async with self.transaction() as transaction:
+            if customer is None:
+                await transaction.query(_SQL["bounds"], {"milliseconds": _MILLISECONDS})
+            else:
+                await transaction.query(_SQL["behind_the_wall"], _wall(customer))
+            yield transaction
+
+    @asynccontextmanager
+    async def money(self, customer: Customer | None = None) -> AsyncIterator[Transaction]:
+        """A transaction that moves money: bounded in time, behind the barrier, and with a customer behind the wall.
 
         The shared lock is taken by a statement of its own, so that the next one sees every flag that was committed
         before a kill switch got the lock alone.
@@ -127,6 +171,8 @@ class Database:
         async with self._connection() as connection:
             with translated():
                 await run(connection, _MONEY)
+                if customer is not None:
+                    await run(connection, _SQL["behind_the_wall"], _wall(customer))
                 yield Transaction(connection)
                 await connection.commit()  # what fails before is rolled back by the pool
 
@@ -137,3 +183,7 @@ class Database:
                 yield connection
         except (PoolTimeout, PoolClosed):  # closed: a request that outlived the server's shutdown
             raise Unavailable("PostgreSQL does not answer, or all connections are busy", "agentops health") from None
+
+
+def _wall(customer: Customer) -> Mapping[str, str]:
+    return {"milliseconds": _MILLISECONDS, "phone": customer.phone, "actor": customer.actor}

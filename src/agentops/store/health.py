@@ -41,6 +41,14 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Replies:
+    """Replies of which nobody knows whether they arrived, and those that wait long for WhatsApp's word."""
+
+    uncertain: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenIncident:
     """An incident that nobody has restored or closed yet."""
 
@@ -70,6 +78,11 @@ async def long_money_transactions(queries: Queries, seconds: float) -> list[Long
 async def queue(queries: Queries) -> Queue:
     """The state of the message queue."""
     return Queue(**(await queries.query(_SQL["queue"]))[0])
+
+
+async def replies(queries: Queries) -> Replies:
+    """The state of the replies under way."""
+    return Replies(**(await queries.query(_SQL["replies"]))[0])
 
 
 async def open_incidents(queries: Queries) -> list[OpenIncident]:

@@ -29,3 +29,8 @@ select id, kind, reason from agentops.incidents where status = 'open' order by i
 
 -- kind --
 select kind from agentops.stack;
+
+-- replies --
+select count(*) filter (where state = 'uncertain') as uncertain,
+       count(*) filter (where state = 'sending' and sending_since < now() - interval '1 minute') as waiting
+from agentops.outbox where state in ('uncertain', 'sending');

@@ -16,16 +16,25 @@ if TYPE_CHECKING:
     Item = dict[str, Any]
 
 _SQL = statements(__file__)
+# What the past may cost a turn.
+TOKENS = 6_000
+CHARACTERS_A_TOKEN = 4
 
 
 async def recent(queries: Queries, conversation_id: int, limit: int) -> list[Item]:
-    """The newest `limit` items, oldest first, beginning with something the customer said.
+    """The newest `limit` items and at most `TOKENS`, oldest first, beginning with something the customer said.
 
     What stands before that is left out: an answer without its question, a tool's output without its call (which the
-    model's API refuses).
+    model's API refuses). Tokens are estimated: one for every four characters of an item's JSON.
     """
     rows = await queries.query(_SQL["recent"], {"conversation": conversation_id, "limit": limit})
-    items: list[Item] = [row["item"] for row in rows]
+    items: list[Item] = []
+    left = TOKENS * CHARACTERS_A_TOKEN
+    for row in reversed(rows):
+        left -= len(json.dumps(row["item"], ensure_ascii=False))
+        if left < 0:
+            break
+        items.insert(0, row["item"])
     first = next((place for place, item in enumerate(items) if item.get("role") == "user"), len(items))
     return items[first:]
 

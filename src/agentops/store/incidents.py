@@ -1,4 +1,10 @@
-"""Incidents as rows, newest first, and the audit rows that make up their timelines."""
+"""Incidents as rows, newest first, the audit rows that make up their timelines, and their end.
+
+    kill-switch ─────────────────────────────→ restore (incidents/kill_switch)
+    pii-leak · dead-letter · uncertain-reply → close     what they point at stays as it is, and stays listed
+
+An uncertain-reply incident also ends by itself, with the last reply that is settled.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
     from agentops.platforms import Queries, Row
 
 _SQL = statements(__file__)
+KILL_SWITCH = "kill-switch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,17 @@ async def one(queries: Queries, number: int) -> Incident:
     if not rows:
         raise NotFound(f"there is no incident {number}", "agentops incident list")
     return _incident(rows[0])
+
+
+async def remaining(queries: Queries, number: int) -> int:
+    """How much of what an incident points at is still as it was: dead messages, or uncertain replies."""
+    return int((await queries.query(_SQL["remaining"], {"id": number}))[0]["n"])
+
+
+async def close(queries: Queries, number: int, *, actor: str, reason: str | None) -> bool:
+    """End an incident that switched nothing off, with its audit row; False where it has ended already."""
+    parameters = {"id": number, "kill_switch": KILL_SWITCH, "actor": actor, "reason": reason}
+    return bool(await queries.query(_SQL["close"], parameters))
 
 
 async def timeline(queries: Queries, number: int) -> list[Moment]:

@@ -16,3 +16,21 @@ from agentops.audit
 where (action like 'incident.%%' and subject = %(id)s::bigint::text) or detail ->> 'incident' = %(id)s::bigint::text
 -- What one statement wrote has one time: the incident's own row first.
 order by at, subject <> %(id)s::bigint::text, id;
+
+-- remaining --
+select case i.kind when 'dead-letter' then (select count(*) from agentops.inbox where state = 'dead')
+                   when 'uncertain-reply' then (select count(*) from agentops.outbox where state = 'uncertain')
+                   else 0 end as n
+from agentops.incidents i where i.id = %(id)s::bigint;
+
+-- close --
+-- A kill switch ends by putting back what it switched off, never by a word.
+with closed as (
+    update agentops.incidents set status = 'closed'
+    where id = %(id)s::bigint and status = 'open' and kind <> %(kill_switch)s
+    returning id
+)
+insert into agentops.audit (actor, action, subject, detail)
+select %(actor)s, 'incident.close', id::text, jsonb_strip_nulls(jsonb_build_object('reason', %(reason)s::text))
+from closed
+returning id;

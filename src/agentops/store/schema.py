@@ -63,6 +63,18 @@ async def allow_void(queries: Queries) -> bool:
     return True
 
 
+async def wall_missing(queries: Queries) -> str | None:
+    """Why customers' tools run without row-level security here (schema version 2 and later); None where they do not."""
+    why: str | None = (await queries.query(_SQL["wall_missing"]))[0]["why"]
+    return why
+
+
+async def build_wall(queries: Queries) -> str | None:
+    """Build what is missing of the second wall; why it could not be, or None where it stands."""
+    why: str | None = (await queries.query(_SQL["build_wall"]))[0]["why"]
+    return why
+
+
 async def tables(queries: Queries) -> list[Table]:
     """The public tables that the functions use, as they are."""
     return [Table(**row) for row in await queries.query(_SQL["tables"])]

@@ -54,3 +54,9 @@ order by w.name;
 
 -- server_version --
 select current_setting('server_version') as version;
+
+-- wall_missing --
+select agentops.wall_missing() as why;
+
+-- build_wall --
+select agentops.build_wall() as why;

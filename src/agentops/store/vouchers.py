@@ -50,6 +50,31 @@ class Voucher:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A voucher as it stands. `customer` is a phone (E.164), `issued_by` its ledger's actor where it has a ledger."""
+
+    id: str
+    status: str
+    code_5: str
+    amount_minor: int
+    currency: str
+    customer: str
+    created_at: datetime
+    issued_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a voucher's ledger: `kind` is issue, redeem or void."""
+
+    at: datetime
+    kind: str
+    channel: str
+    actor: str
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hindrance:
     """Why nothing was changed. `status` is the voucher's own where `why` is `wrong_status`."""
 
@@ -109,6 +134,23 @@ async def void(
             return Hindrance("unknown_status")
         raise
     return _voucher(rows[0]) if rows else await _hindrance(queries, by, voucher_id, customer)
+
+
+async def listed(queries: Queries, *, status: str | None, customer: str | None, limit: int) -> list[Record]:
+    """Vouchers, newest first: of one status, of one customer (E.164), or all."""
+    parameters = {"status": status, "customer": customer, "limit": limit}
+    return [Record(**row) for row in await queries.query(_SQL["listed"], parameters)]
+
+
+async def one(queries: Queries, voucher_id: str) -> Record | None:
+    """A voucher by its id (a UUID)."""
+    rows = await queries.query(_SQL["one"], {"voucher_id": voucher_id})
+    return Record(**rows[0]) if rows else None
+
+
+async def entries(queries: Queries, voucher_id: str) -> list[Entry]:
+    """What happened to a voucher, in order."""
+    return [Entry(**row) for row in await queries.query(_SQL["entries"], {"voucher_id": voucher_id})]
 
 
 async def codes_in_use(queries: Queries) -> int:

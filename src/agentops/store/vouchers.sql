@@ -7,9 +7,7 @@ with code as materialized (
     select c.code
     from unnest(%(candidates)s::text[]) as c (code)
     where agentops.vouchers_on(%(channel)s)
-      and not exists (
-          select from public.vouchers v where v.code_5 = c.code and v.status in ('issued', 'redeemed')
-      )
+      and not agentops.code_taken(c.code)
     limit 1
 ), identity as materialized (
     select gen_random_uuid() as id, upper(left(replace(gen_random_uuid()::text, '-', ''), 12)) as policy
@@ -78,11 +76,26 @@ left join public.vouchers v
 
 -- free_codes --
 -- The slow way (about 0.1 s), taken only where guesses at random found no free code.
-select lpad(n::text, 5, '0') as code
-from generate_series(0, 99999) as n
-where lpad(n::text, 5, '0') not in (select v.code_5 from public.vouchers v where v.status in ('issued', 'redeemed'))
-order by random()
-limit 16;
+select code from agentops.free_codes(16) as code;
 
 -- codes_in_use --
 select count(*) as n from public.vouchers where status in ('issued', 'redeemed');
+
+-- listed --
+select v.id::text as id, v.status::text as status, v.code_5, v.amount_minor, v.currency, v.whatsapp_e164 as customer,
+       v.created_at, l.actor as issued_by
+from public.vouchers v
+left join agentops.ledger l on l.voucher_id = v.id and l.kind = 'issue'
+where (%(status)s::text is null or v.status = %(status)s) and (%(customer)s::text is null or v.whatsapp_e164 = %(customer)s)
+order by v.created_at desc, v.id
+limit %(limit)s;
+
+-- one --
+select v.id::text as id, v.status::text as status, v.code_5, v.amount_minor, v.currency, v.whatsapp_e164 as customer,
+       v.created_at, l.actor as issued_by
+from public.vouchers v
+left join agentops.ledger l on l.voucher_id = v.id and l.kind = 'issue'
+where v.id = %(voucher_id)s::uuid;
+
+-- entries --
+select at, kind, channel, actor, correlation_id from agentops.ledger where voucher_id = %(voucher_id)s::uuid order by at, id;

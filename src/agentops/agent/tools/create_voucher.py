@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from agentops.agent import money
+from agentops.agent import granting
 from agentops.agent.fields import Amount, Answer, Body, Currency, Phone
 from agentops.agent.tool import Tool
 from agentops.settings import VOUCHERS
-from agentops.store import vouchers
 
 if TYPE_CHECKING:
     from agentops.agent.outcome import Call
@@ -26,24 +25,27 @@ class Create(Body):
 
 
 class Created(Answer):
-    """`{success, voucher_id, status: "issued", amount, currency}`."""
+    """`{success, voucher_id, status: "issued", amount, currency}`.
 
-    voucher_id: str
-    status: Literal["issued"] = "issued"
+    Above the limit voucher-approval-above there is no voucher yet: `{success, status: "pending_approval", approval_id,
+    amount, currency}`.
+    """
+
+    voucher_id: str | None = None
+    status: Literal["issued", "pending_approval"] = "issued"
+    approval_id: int | None = None
     amount: int
     currency: str
 
 
 async def _perform(request: Create, call: Call, queries: Queries) -> Created:
-    found = await vouchers.issue(
-        queries,
-        call.by,
-        customer=request.customer_msisdn,
-        amount_minor=request.amount * _MINOR,
-        currency=request.currency,
-    )
-    voucher = money.changed(found, "issued")
-    return Created(voucher_id=voucher.id, amount=voucher.amount_minor // _MINOR, currency=voucher.currency)
+    wanted = granting.Wanted(request.customer_msisdn, request.amount * _MINOR, request.currency)
+    found = await granting.grant(queries, call, wanted)
+    if isinstance(found, granting.Waiting):
+        return Created(
+            status="pending_approval", approval_id=found.approval_id, amount=request.amount, currency=request.currency
+        )
+    return Created(voucher_id=found.id, amount=found.amount_minor // _MINOR, currency=found.currency)
 
 
 TOOL = Tool(

@@ -1,6 +1,6 @@
 """A connection of one's own, shared with no request: it may listen on a channel, and its small writes are quick.
 
-Line.open(url, channel) → query(…) … → wait(seconds): was there a notice?
+Line.open(url, channel) → query(…) … → wait(seconds): was there a notice? heard(seconds): which?
 """
 
 from __future__ import annotations
@@ -51,11 +51,17 @@ class Line:
         Raises:
             Unavailable: the connection is lost.
         """
-        heard = False
+        return bool(await self.heard(seconds))
+
+    async def heard(self, seconds: float) -> list[str]:
+        """Wait at most `seconds` for a notice; what each of those that came at once says.
+
+        Raises:
+            Unavailable: the connection is lost.
+        """
         with translated():
-            async for _ in self._connection.notifies(timeout=max(seconds, 0.0), stop_after=1):
-                heard = True
-        return heard
+            waiting = self._connection.notifies(timeout=max(seconds, 0.0), stop_after=1)
+            return [notice.payload async for notice in waiting]
 
     async def close(self) -> None:
         """Close the connection."""

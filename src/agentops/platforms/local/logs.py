@@ -94,6 +94,7 @@ def _parameters(wanted: LogFilter) -> dict[str, Any]:
         "grep": wanted.grep,
         "since": wanted.since,
         "until": wanted.until,
+        "customers": list(wanted.customers) or None,
     }
 
 

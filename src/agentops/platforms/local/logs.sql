@@ -14,6 +14,9 @@ with matching as (
       and (%(correlation)s::text is null or correlation_id = %(correlation)s::text)
       and (%(since)s::timestamptz is null or at >= %(since)s::timestamptz)
       and (%(until)s::timestamptz is null or at < %(until)s::timestamptz)
+      -- Who wrote, whom it is about, or all who wrote.
+      and (%(customers)s::text[] is null or data ->> 'customer' = any(%(customers)s::text[])
+           or data ->> 'about' = any(%(customers)s::text[]) or data -> 'customers' ?| %(customers)s::text[])
       -- The line as it is printed, so that what a reader sees can be searched for.
       and (%(grep)s::text is null or position(%(grep)s::text in
            '{"timestamp": "' || to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')

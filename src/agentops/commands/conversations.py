@@ -1,0 +1,184 @@
+"""See who talks with the agent, read what was said, and forget a customer.
+
+Phones are masked; what was said is shown with --reveal only, and that is audited.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from agentops.errors import Kind, NotFound
+from agentops.redact import mask_phone
+from agentops.session import Answer, Session
+from agentops.store.conversations_admin import Conversation, Said
+
+Name = Annotated[str, typer.Argument(metavar="ID|+250…", help="A conversation's number, or the customer's phone.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many, last spoken in first.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show what was said; that is audited.")]
+Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One conversation, its customer masked. `working`: a worker has it at this moment."""
+
+    id: int
+    customer: str
+    phone_id: str
+    messages: int
+    queued: int
+    last_at: datetime | None
+    working: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One thing said or done; `said` None unless revealed.
+
+    `role` is user, assistant, tool call, tool output, or note: what we told the model, not the customer.
+    """
+
+    at: datetime
+    role: str
+    characters: int
+    said: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One conversation with its history."""
+
+    id: int
+    customer: str
+    phone_id: str
+    messages: int
+    queued: int
+    last_at: datetime | None
+    working: bool
+    revealed: bool
+    history: Sequence[Words]
+
+    def text(self) -> str:
+        """For people: a head, then line by line what was said."""
+        lines = [f"conversation {self.id} with {self.customer} on {self.phone_id}: {self.messages} messages"]
+        for each in self.history:
+            words = f"({each.characters} characters)" if each.said is None else each.said
+            lines.append(f"  {each.at.astimezone():%Y-%m-%d %H:%M:%S}  {each.role:<11}  {words}")
+        if not self.revealed and self.history:
+            lines.append("what was said is shown with --reveal, and that is audited")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What becomes of one conversation: `status` is forgotten, would_change or absent. `id` is None where absent."""
+
+    id: int | None
+    customer: str | None
+    status: str
+    changed: bool
+
+
+async def list_(session: Session, limit: Limit = 100) -> list[Line]:
+    """List conversations, last spoken in first; customers masked."""
+    from agentops.store import conversations_admin
+
+    return [_line(each) for each in await conversations_admin.listed(await session.platform(), limit)]
+
+
+async def show(session: Session, name: Name, reveal: Reveal = False) -> list[Shown]:
+    """Show what was said in a conversation, or in all those of a phone; the words with --reveal only."""
+    from agentops.store import audit, conversations_admin
+
+    platform = await session.platform()
+    found = await conversations_admin.named(platform, _identity(name))
+    if not found:
+        raise NotFound("there is no such conversation", "agentops conversations list")
+    shown = []
+    for each in found:
+        if reveal:
+            subject, actor = str(each.id), session.process.actor
+            await audit.record(platform, actor=actor, action="conversation.reveal", subject=subject)
+        said = await conversations_admin.said(platform, each.id)
+        shown.append(_shown(each, said, reveal=reveal))
+    return shown
+
+
+async def forget(session: Session, name: Name, check: Check = False, yes: Yes = False) -> Answer:
+    """Forget a customer: conversation, history, replies and what they wrote. Only message ids stay, against repeats."""
+    from agentops.store import conversations_admin
+
+    platform = await session.platform()
+    found = await conversations_admin.named(platform, _identity(name))
+    if not found:
+        note = "  nothing is known of this customer: forgotten already, or never written"
+        return Answer([Forgotten(None, None, "absent", changed=False)], note=note)
+    status = "would_change" if check else "forgotten"
+    plan = [Forgotten(each.id, mask_phone(each.customer), status, changed=True) for each in found]
+    if check:
+        return Answer(plan, Kind.DIFFERS)
+    who, messages = plan[0].customer, sum(each.messages for each in found)
+    session.confirm(
+        f"forget {who} on target {platform.target}: {len(found)} conversations, {messages} messages?", yes=yes
+    )
+    await conversations_admin.forget(platform, [each.id for each in found], session.process.actor)
+    return Answer(plan)
+
+
+def _identity(name: str) -> str:
+    """A phone however it is typed, as +E.164; a conversation's number or a user id as it is.
+
+    Raises:
+        UsageError: it looks like a phone and is none.
+    """
+    if not name.startswith(("+", "0")):
+        return name
+    from agentops.agent.phones import normalised
+
+    return normalised(name)
+
+
+def _line(each: Conversation) -> Line:
+    return Line(
+        id=each.id,
+        customer=mask_phone(each.customer),
+        phone_id=each.phone_id,
+        messages=each.messages,
+        queued=each.queued,
+        last_at=each.last_at,
+        working=each.working,
+    )
+
+
+def _shown(each: Conversation, said: Sequence[Said], *, reveal: bool) -> Shown:
+    line = _line(each)
+    words = [_words(one, reveal=reveal) for one in said]
+    return Shown(**{name: getattr(line, name) for name in Line.__slots__}, revealed=reveal, history=words)
+
+
+def _words(one: Said, *, reveal: bool) -> Words:
+    kind, item = one.item.get("type"), one.item
+    if kind == "function_call":
+        role, text = "tool call", f"{item.get('name')} {item.get('arguments')}"
+    elif kind == "function_call_output":
+        role, text = "tool output", str(item.get("output"))
+    elif item.get("role"):
+        role, text = str(item["role"]).replace("developer", "note"), _content(item.get("content"))
+    else:
+        role, text = str(kind), ""
+    return Words(one.at, role, len(text), text if reveal else None)
+
+
+def _content(content: Any) -> str:  # noqa: ANN401 - a text, or the model's list of parts
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return json.dumps(content)

@@ -6,7 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
-_PLUMBING = {"__init__", "__main__", "bare", "figures", "load", "stack"}
+_PLUMBING = {"__init__", "__main__", "bare", "figures", "load", "project", "stack"}
 
 
 def main() -> int:

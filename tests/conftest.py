@@ -15,9 +15,13 @@ import pytest
 from agentops import embedded, seal
 from agentops.platforms.local import LocalPlatform
 from agentops.store import schema
+from tests.fakes import management_api
+from tests.fakes.management_api import ManagementApi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.fakes.management_api import Stage
 
 _numbers = itertools.count()
 
@@ -46,6 +50,21 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = embedded.attach(state).url
     yield url.replace("/agentops?", "/{database}?")
     embedded.remove(state)
+
+
+@pytest.fixture(scope="session")
+def _stage() -> Iterator[Stage]:
+    with management_api.staged() as stage:
+        yield stage
+
+
+@pytest.fixture
+def project_api(_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> ManagementApi:
+    """A hosted project without functions and secrets; this process's environment leads to it."""
+    api = _stage.show(ManagementApi())
+    for name, value in api.environment.items():
+        monkeypatch.setenv(name, value)
+    return api
 
 
 @dataclass(frozen=True)

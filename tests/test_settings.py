@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from agentops import settings
+from agentops import configuration, settings
 from agentops.errors import UsageError
 from agentops.settings import process, without_password
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def test_the_option_counts_more_than_the_environment_more_than_the_file(project:
 
 
 def test_the_users_own_file_counts_last(tmp_path: Path) -> None:
-    config = Path(settings._user_config())
+    config = configuration.user_file().parent
     config.mkdir(parents=True)
     (config / "agentops.toml").write_text('target = "postgresql://mine/db"\n')
     found = process(None, {"AGENTOPS_HOME": "/h"}, tmp_path)

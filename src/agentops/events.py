@@ -25,6 +25,11 @@ LEVELS = ("debug", "info", "warning", "error")
 _UNSCRUBBED = frozenset({"timestamp", "level", "event", "function", "voucher_id", "latency_ms", "server", "usage"})
 
 
+def scrubbed(data: Mapping[str, object]) -> dict[str, object]:
+    """An event's own fields with everything masked that looks like a person's."""
+    return {key: item if key in _UNSCRUBBED else scrub(item) for key, item in data.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event. `data` holds the event's own fields, already scrubbed."""
@@ -105,7 +110,7 @@ class Events:
         self._emit("error", event, data)
 
     def _emit(self, level: str, name: str, data: dict[str, object]) -> None:
-        clean = {key: item if key in _UNSCRUBBED else scrub(item) for key, item in {**self.fields, **data}.items()}
+        clean = scrubbed({**self.fields, **data})
         event = Event(datetime.now(UTC), level, name, str(scrub(self.correlation_id)), self.function, clean)
         if self.echo:
             self.echo(event)

@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from typer import Typer
 
 _SWITCHES = {"--json": "json", "--debug": "debug"}
+_VALUES = {
+    "--target": "local, sandbox, postgresql://…, supabase://<ref> or a name of agentops.toml",
+    "--confirm": "the name of the target, where it is marked as production",
+}
+# What never asks: an incident does not wait for a word to be typed, and files of this machine are no target's.
+_UNASKED = {
+    "commands.incident.kill_switch",
+    "commands.flags.disable",
+    "commands.target.use",
+    "commands.init.init",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class Options:
     """The global options, which may stand anywhere on the line."""
 
     target: str | None = None
+    confirm: str | None = None
     json: bool = False
     debug: bool = False
 
@@ -85,10 +97,20 @@ def leave(failure: AgentOpsError, options: Options) -> int:
     if options.debug:
         import traceback
 
-        render.note("".join(traceback.format_exception(failure)))
+        render.note(_without_token("".join(traceback.format_exception(failure))))
+    failure.message = _without_token(failure.message)
     failure.hint = failure.hint and _addressed(failure.hint, options)
     render.error(failure, as_json=options.json)
     return failure.kind.exit_code
+
+
+def _without_token(words: str) -> str:
+    """A sentence without an access token: somebody may have typed one where none belongs."""
+    if "sbp_" not in words:
+        return words
+    import re
+
+    return re.sub(r"sbp_\w+", "sbp_***", words)
 
 
 def _addressed(words: str, options: Options) -> str:
@@ -106,7 +128,7 @@ def _addressed(words: str, options: Options) -> str:
 
 
 def hoist(argv: Sequence[str]) -> tuple[list[str], Options]:
-    """Take `--json`, `--debug` and `--target T` from anywhere before `--`; the rest and what they said."""
+    """Take the global options from anywhere before `--`; the rest and what they said."""
     rest: list[str] = []
     found: dict[str, Any] = {}
     words = iter(argv)
@@ -115,12 +137,11 @@ def hoist(argv: Sequence[str]) -> tuple[list[str], Options]:
             rest += [word, *words]
         elif word in _SWITCHES:
             found[_SWITCHES[word]] = True
-        elif word == "--target":
-            found["target"] = next(words, None)
-            if not found["target"]:
-                raise UsageError("--target needs a value", "local, sandbox, postgresql://… or supabase://<ref>")
-        elif word.startswith("--target="):
-            found["target"] = word.partition("=")[2]
+        elif (name := word.partition("=")[0]) in _VALUES:
+            value = word.partition("=")[2] if "=" in word else next(words, None)
+            if not value:
+                raise UsageError(f"{name} needs a value", _VALUES[name])
+            found[name.removeprefix("--")] = value
         else:
             rest.append(word)
     return rest, Options(**found)
@@ -227,7 +248,7 @@ async def _perform(call: Call, options: Options, process: Any) -> int:  # noqa: 
         except AgentOpsError as failure:
             return leave(failure, options)
 
-    session = Session(process, lambda line: render.note(_addressed(line, options)), dispatch)
+    session = Session(process, lambda line: render.note(_addressed(line, options)), dispatch, options.confirm)
     loop.add_signal_handler(signal.SIGTERM, end)
     try:
         _remarks(session, call)
@@ -246,6 +267,8 @@ async def _finish(call: Call, session: Session, options: Options) -> int:
 
     from agentops import render
 
+    if session.process.production and call.arguments.get("check") is False and _asks(call):
+        session.confirm_production()
     outcome = call.verb(session, **call.arguments)
     if inspect.isasyncgen(outcome):
         async for entry in outcome:
@@ -260,6 +283,11 @@ async def _finish(call: Call, session: Session, options: Options) -> int:
     if answer.note:
         render.note(_addressed(answer.note, options))
     return leave(answer.failure, options) if answer.failure else answer.kind.exit_code
+
+
+def _asks(call: Call) -> bool:
+    """Whether a verb that changes things (it takes `--check`) asks on a production target."""
+    return f"{call.verb.__module__}.{call.verb.__name__}".removeprefix("agentops.") not in _UNASKED
 
 
 def _with_addressed_hints(value: object, options: Options) -> object:
@@ -278,7 +306,8 @@ def _remarks(session: Session, call: Call) -> None:
     if "DATABASE_URL" in names:
         names.remove("DATABASE_URL")
         taken = call.verb.__name__ == "serve" and session.process.origin == "default"  # a container's way to name it
-        if not taken and not session.process.target.startswith("postgres"):
+        # A hosted project's database is read through it.
+        if not taken and not session.process.target.startswith(("postgres", "supabase")):
             session.note('note: DATABASE_URL is set and not used; to operate that database: --target "$DATABASE_URL"')
     if names:
         session.note(

@@ -5,6 +5,7 @@ main → Session(process, …) → commands.<noun>.<verb>(session, …) → Answ
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -18,8 +19,9 @@ from agentops.errors import AgentOpsError, Kind, NotConfirmed, UsageError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from agentops.platforms import Platform
+    from agentops.platforms import Platform, Queries
     from agentops.platforms.local import LocalPlatform
+    from agentops.platforms.supabase import SupabasePlatform
     from agentops.settings import Process
 
 _T = TypeVar("_T")
@@ -58,8 +60,12 @@ class Session:
     note: Callable[[str], None]
     # Runs another command line and answers its exit code; for the runbook engine.
     dispatch: Callable[[Sequence[str]], Awaitable[int]]
+    # What `--confirm` gave: the name of a target that is marked as production.
+    confirmed: str | None = None
     interactive: bool = field(default_factory=lambda: sys.stdin.isatty() and sys.stderr.isatty())
     _platform: Platform | None = None
+    # Databases beside the platform's own: the one of DATABASE_URL, the one behind the forwarders.
+    _beside: list[LocalPlatform] = field(default_factory=list)
 
     async def platform(self, *, any_schema: bool = False) -> Platform:
         """The platform of the target, opened on first use.
@@ -69,12 +75,11 @@ class Session:
 
         Raises:
             UsageError: the target's schema is missing or older.
+            NotAuthorised: a hosted project, and no access token.
             Unavailable: the target does not answer.
         """
         if self._platform is None:
-            if self.process.target.startswith("supabase://"):
-                raise UsageError("Supabase targets are not supported yet", "use --target local or postgresql://…")
-            self._platform = await self.local(any_schema=any_schema)
+            self._platform = self.supabase() if self.process.hosted else await self.local(any_schema=any_schema)
         return self._platform
 
     async def local(self, *, any_schema: bool = False) -> LocalPlatform:
@@ -87,8 +92,10 @@ class Session:
         from agentops.store import schema
 
         process = self.process
-        if process.target.startswith("supabase://"):
-            raise UsageError("this needs a stack of your own", "use --target local, sandbox or postgresql://…")
+        if process.hosted:
+            known = "the server behind it: --target 'postgresql://…', as agentops.toml names it"
+            hint = known if process.server else "use --target local, sandbox or postgresql://…"
+            raise UsageError("a hosted project cannot do this, it needs a stack of your own", hint)
         if isinstance(self._platform, LocalPlatform):
             return self._platform
         platform = await LocalPlatform.open(
@@ -106,10 +113,69 @@ class Session:
         self._platform = platform
         return platform
 
+    async def server(self) -> LocalPlatform:
+        """The stack behind a hosted project's forwarders, by `server` of agentops.toml, whatever its schema.
+
+        Raises:
+            UsageError: the target names none.
+            NotAuthorised, Unavailable: its database does not let us.
+        """
+        if self.process.server is None:
+            raise UsageError("this target names no server", 'server = "postgresql://…" in agentops.toml')
+        return await self._opened(self.process.server)
+
+    async def queries(self) -> Queries:
+        """The target's database, to be read: a hosted project's through its API, or by DATABASE_URL where it is set.
+
+        Raises:
+            as `platform`; UsageError: DATABASE_URL is no address.
+        """
+        url = os.environ.get("DATABASE_URL")
+        return await self._opened(url) if self.process.hosted and url else await self.platform()
+
+    async def _opened(self, url: str) -> LocalPlatform:
+        from agentops.platforms.local import LocalPlatform
+        from agentops.settings import without_password
+
+        process = self.process
+        known = next((platform for platform in self._beside if platform.url == url), None)
+        if known is not None:
+            return known
+        platform = await LocalPlatform.open(url, label=without_password(url), actor=process.actor, home=process.home)
+        self._beside.append(platform)
+        return platform
+
+    def supabase(self, *, both: bool = False) -> SupabasePlatform:
+        """The platform of a target that is a hosted project; `both`: the caller acts on its server too.
+
+        Raises:
+            UsageError: the target is none.
+            NotAuthorised: there is no access token.
+        """
+        from agentops.platforms.supabase import SupabasePlatform
+
+        process = self.process
+        if not process.hosted:
+            raise UsageError("this needs a hosted project", "use --target supabase://<ref>")
+        if isinstance(self._platform, SupabasePlatform):
+            return self._platform
+        platform = SupabasePlatform.open(
+            process.target, home=process.home, state=process.state, actor=process.actor, told=self.note
+        )
+        if process.server and not both:
+            import shlex
+
+            from agentops.settings import without_password
+
+            server = shlex.quote(without_password(process.server))
+            self.note(f"note: this is about {process.label} alone; the stack behind it: --target {server}")
+        self._platform = platform
+        return platform
+
     async def warn_unserved(self) -> None:
         """Say first that nothing runs here, where no server would hear of a change."""
         platform = await self.platform()
-        if not platform.target.startswith("supabase://") and not await platform.servers():
+        if not self.process.hosted and not await platform.servers():
             self.note(
                 f"note: no server runs on target {platform.target}, the change waits for the next one (agentops up); "
                 "for a hosted project use --target supabase://<ref>"
@@ -129,6 +195,26 @@ class Session:
 
         if not _asked(lambda: typer.confirm(question, err=True)):
             raise NotConfirmed(f"declined: {question}", "nothing was done")
+
+    def confirm_production(self) -> None:
+        """On a target marked as production its name has to be typed, or given with `--confirm`.
+
+        Raises:
+            NotConfirmed: another name, or nobody there to ask. Nothing was done.
+        """
+        name = self.process.name
+        if not self.process.production or name is None or self.confirmed == name:
+            return
+        hint = f"repeat the command with --confirm {name}; nothing was done"
+        if self.confirmed is not None:
+            raise NotConfirmed(f"--confirm {self.confirmed} is not the name of this target", hint)
+        if not self.interactive:
+            raise NotConfirmed(f"{name} ({self.process.label}) is marked as production", hint)
+        import typer
+
+        words = f"{name} ({self.process.label}) is marked as production; type its name to go on"
+        if _asked(lambda: str(typer.prompt(words, err=True))) != name:
+            raise NotConfirmed(f"the name of the target was not typed: {name}", "nothing was done")
 
     def pause(self, words: str) -> None:
         """Wait for Enter.
@@ -156,7 +242,9 @@ class Session:
         return value
 
     async def close(self) -> None:
-        """Let go of the platform."""
+        """Let go of the platform, and of the databases beside it."""
+        while self._beside:
+            await self._beside.pop().close()
         if self._platform is not None:
             await self._platform.close()
             self._platform = None

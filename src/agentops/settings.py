@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentops import configuration
 from agentops.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 FLAG_PREFIX = "FEATURE_AGENT_"
 CHAT, VOICE = "FEATURE_AGENT_CHAT", "FEATURE_AGENT_VOICE"
@@ -70,6 +71,10 @@ class Process:
     actor: str
     project: Path
     port: int | None = None
+    # What agentops.toml says of a target by name: asks before it changes anything; the stack behind its forwarders.
+    name: str | None = None
+    production: bool = False
+    server: str | None = None
 
     @property
     def embedded(self) -> str | None:
@@ -77,8 +82,15 @@ class Process:
         return self.target if self.target in {"local", "sandbox"} else None
 
     @property
+    def hosted(self) -> bool:
+        """Whether the target is a Supabase project."""
+        return self.target.startswith("supabase://")
+
+    @property
     def state(self) -> Path:
-        """The target's own folder in the state folder (embedded database, keys)."""
+        """The target's own folder in the state folder (embedded database, keys, what is known of a hosted project)."""
+        if self.hosted:
+            return self.home / "supabase" / self.target.removeprefix("supabase://")
         return self.home / (self.embedded or "remote")
 
     @property
@@ -111,22 +123,29 @@ def process(
     env = os.environ if environment is None else environment
     here = folder or Path.cwd()
     home = Path(env.get("AGENTOPS_HOME") or _user_state()).expanduser().absolute()
-    file, content = _configuration(here)
+    found = configuration.read(here)
     if option:
         target, origin = option, "--target"
     elif env.get("AGENTOPS_TARGET"):
         target, origin = env["AGENTOPS_TARGET"], "AGENTOPS_TARGET"
-    elif isinstance(content.get("target"), str):
-        target, origin = str(content["target"]), str(file)
+    elif found.chosen is not None:
+        target, origin = found.chosen, str(found.chosen_in)
     else:
         target, origin = "local", "default"
+    # An address that has a name is that target, also when it is marked as production.
+    by_url = {each.url: each for each in found.targets.values()}
+    named = found.targets.get(target) or by_url.get(target)
+    server = named.server if named else None
     return Process(
-        target=_checked_target(target, origin),
+        target=checked_target(named.url if named else target, str(named.origin) if named else origin, found.targets),
         origin=origin,
         home=home,
         actor=env.get("AGENTOPS_ACTOR") or _user_at_host(env),
-        project=file.parent if file and file.parent != _user_config() else here,
+        project=found.project.parent if found.project else here,
         port=_port(env.get("AGENTOPS_PORT")),
+        name=named.name if named else None,
+        production=named.production if named else False,
+        server=_checked_server(named) if named and server else None,
     )
 
 
@@ -173,41 +192,35 @@ def ignored_names(environment: Mapping[str, str] | None = None) -> list[str]:
     return sorted(names.difference(exported))
 
 
-def _checked_target(target: str, origin: str) -> str:
+def checked_target(target: str, origin: str, names: Iterable[str] = ()) -> str:
+    """The target itself, if it has the form of one; `names` are those that could have been meant.
+
+    Raises:
+        UsageError: it has not.
+    """
     if target in {"local", "sandbox"} or target.startswith(("postgresql://", "postgres://")):
         return target
     scheme, _, ref = target.partition("://")
     if scheme == "supabase" and _REF.fullmatch(ref):
         return target
     hint = "targets are: local, sandbox, postgresql://user@host/database, supabase://<project-ref> (20 small letters)"
+    by_name = ", ".join(sorted(names))
     shown = target if "@" not in target else "…"
-    raise UsageError(f"{origin} names no target: {shown!r}", hint)
+    raise UsageError(f"{origin} names no target: {shown!r}", f"{hint}{f', or by name: {by_name}' if by_name else ''}")
 
 
-def _configuration(here: Path) -> tuple[Path | None, dict[str, object]]:
-    candidates = [folder / "agentops.toml" for folder in (here, *here.parents)]
-    candidates.append(_user_config() / "agentops.toml")
-    for file in candidates:
-        if file.is_file():
-            import tomllib
-
-            try:
-                return file, tomllib.loads(file.read_text(encoding="utf-8"))
-            except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{file} cannot be read: {error}", "mend or remove that file") from error
-    return None, {}
+def _checked_server(named: configuration.Named) -> str | None:
+    if named.server and not named.server.startswith(("postgresql://", "postgres://")):
+        raise UsageError(
+            f"{named.origin}: server of {named.name} is no PostgreSQL address", "postgresql://user@host/db"
+        )
+    return named.server
 
 
 def _user_state() -> Path:
     import platformdirs
 
     return platformdirs.user_state_path("agentops")
-
-
-def _user_config() -> Path:
-    # The same rule as platformdirs' on Linux, without its import on the way of every command.
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "agentops"
 
 
 def _user_at_host(env: Mapping[str, str]) -> str:

@@ -36,6 +36,50 @@ def providers() -> Iterator[Providers]:
         yield found
 
 
+@pytest.mark.parametrize(("left", "said"), [("sending", ["two"]), ("pending", ["one", "two"])])
+def test_what_the_version_before_began_is_no_part_of_a_burst(
+    database_url: str, providers: Providers, left: str, said: list[str]
+) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack:
+            await deliver(stack, text("one"))
+            await deliver(stack, text("two"))
+            # That version knew no turns: its reply bears the message's own number.
+            await stack.database.query("update agentops.inbox set attempts = 1 where id = 1")
+            await stack.database.query(
+                "insert into agentops.outbox (conversation_id, inbox_id, correlation_id, body, state)"
+                " select conversation_id, id, correlation_id, 'You said one.', %(state)s"
+                " from agentops.inbox where id = 1",
+                {"state": left},
+            )
+            async with working(stack, burst_seconds=60):
+                await until(lambda: settled(stack))
+            assert providers.texts == [f"You said {word}." for word in said]
+
+    asyncio.run(check())
+
+
+def test_an_apology_after_a_tool_call_forgets_nothing_that_was_done(database_url: str, providers: Providers) -> None:
+    def think(body: dict[str, Any]) -> dict[str, Any] | int:
+        done = any(item.get("type") == "function_call_output" for item in body["input"])
+        if not done:
+            return call(("create_voucher", '{"amount": 900}'))
+        return say("You have it.") if "again" in last(body) else 500
+
+    providers.think = think
+
+    async def check() -> None:
+        async with chat_stack(database_url, providers) as stack, working(stack):
+            await deliver(stack, text("a voucher of 900"))
+            await until(lambda: settled(stack))
+            await deliver(stack, text("again please"))
+            await until(lambda: settled(stack))
+            assert providers.texts == [whatsapp.APOLOGY, "You have it."]
+            assert [row["n"] for row in await stack.database.query("select count(*) as n from public.vouchers")] == [1]
+
+    asyncio.run(check())
+
+
 def test_a_burst_is_answered_as_one_turn_and_a_pause_ends_it(database_url: str, providers: Providers) -> None:
     async def check() -> None:
         async with chat_stack(database_url, providers) as stack:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from agentops import commands
+from agentops import commands, configuration
 from tests.commands.line import Result, typed
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ CHANGES = [
     Change("inbox discard 1", before=("seed",), asks=True),
     Change("conversations forget 1", before=("seed",), asks=True),
     Change(f"outbox resolve {REPLY} --as sent", before=("seed",)),
+    Change("target use sandbox"),
 ]
 
 
@@ -122,7 +123,8 @@ def content(database_url: str) -> str:
     with psycopg.connect(database_url) as connection:
         row = connection.execute(_EVERYTHING).fetchone()
     assert row is not None
-    return str(row[0])
+    chosen = configuration.user_file()
+    return str(row[0]) + (chosen.read_text() if chosen.is_file() else "")
 
 
 def prepare(change: Change, database_url: str, folder: Path) -> None:

@@ -29,6 +29,14 @@ def test_the_kill_switch_answers_an_object_with_these_fields() -> None:
     assert {flag["name"]: flag["enabled"] for flag in typed("flags", "list", "--json").json}["vouchers"]
 
 
+def test_a_check_of_restore_says_what_would_be_done_not_that_it_was() -> None:
+    typed("flags", "enable", "chat")
+    assert typed("incident", "kill-switch").code == 0
+    plan = typed("incident", "restore", "1", "--check")
+    assert (plan.code, plan.out.startswith("would put back on target")) == (3, True)
+    assert " restored on target" in typed("incident", "restore", "1", "--yes").out
+
+
 def test_features_are_named_or_all() -> None:
     named = typed("incident", "kill-switch", "--features", "vouchers,FEATURE_AGENT_VOICE", "--json").json
     assert named["features"] == ["voice", "vouchers"]

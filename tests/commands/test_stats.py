@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from starlette.responses import JSONResponse
 
 from tests.commands.line import typed
+from tests.fakes import hosted
+from tests.fakes.management_api import ManagementApi
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _INSERT = b"""insert into public.vouchers
 (code_5, amount_minor, currency, status, whatsapp_e164, policy_number, issued_at, created_at)
@@ -55,3 +62,28 @@ def test_no_vouchers_is_an_empty_list(database_url: str, monkeypatch: pytest.Mon
     assert typed("stats", "vouchers", "--json").json == []
     assert typed("stats", "ai-vouchers").out == ""
     assert typed("stats", "vouchers", "--days", "0").code == 2
+
+
+@pytest.mark.usefixtures("vouchers")
+@pytest.mark.parametrize("way", ["api", "DATABASE_URL"])
+def test_a_hosted_project_counts_alike(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    lines = (("vouchers",), ("vouchers", "--days", "1"), ("ai-vouchers",), ("ai-vouchers", "--days", "2"))
+    own = [typed("stats", *line, "--json").json for line in lines]
+    api = ManagementApi(database_url)
+    with hosted.project(api, monkeypatch, tmp_path):
+        if way == "DATABASE_URL":
+            monkeypatch.setenv("DATABASE_URL", database_url)
+        assert [typed("stats", *line, "--json").json for line in lines] == own
+    assert [path for _, path, _ in api.requests] == (["/database/query/read-only"] * 4 if way == "api" else [])
+
+
+def test_a_hosted_projects_numbers_may_arrive_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    row = {"status": "issued", "currency": "RWF", "count": "2", "sum": "15500.5000", "date": "2026-11-01"}
+    api = ManagementApi(refuse=lambda _method, _path: JSONResponse([row], 201))
+    with hosted.project(api, monkeypatch, tmp_path):
+        assert typed("stats", "vouchers", "--json").json == [
+            {"status": "issued", "count": 2, "sum": 15500.5, "currency": "RWF"}
+        ]
+        assert typed("stats", "ai-vouchers", "--json").json == [{"date": "2026-11-01", "count": 2}]

@@ -38,7 +38,8 @@ def quick() -> None:
     from agentops.server import reconcile, worker
 
     _put(worker, run=partial(worker.run, burst_seconds=0.1, wait=lambda _: 0.2))
-    _put(reconcile, run=partial(reconcile.run, every=0.3))
+    # Here Graph answers at once: what it has not answered in a second is not under way any more.
+    _put(reconcile, run=partial(reconcile.run, every=0.3), LEAST_SECONDS=1.0)
 
 
 def short_leases() -> None:

@@ -82,7 +82,7 @@ async def put_function(platform: LocalPlatform, slug: str, version: int, source:
     await platform.query(_DEPLOY, {"slug": slug, "version": version, "files": files})
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     """Wait until the condition holds; fail where it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -70,6 +70,23 @@ def test_a_conversation_begun_by_user_id_keeps_its_lane_when_the_phone_becomes_k
     asyncio.run(check())
 
 
+def test_what_waits_in_a_lane_whose_worker_died_is_claimed_after_lanes_became_one(database_url: str) -> None:
+    async def check() -> None:
+        async with open_stack(database_url) as stack:
+            await arrives(stack, None, ONE)
+            assert await inbox.claim(stack.database, str(uuid.uuid4()), 1, seconds=0.001)  # and never lets go
+            await arrives(stack, "RW.1", None)
+            await stack.database.query("update agentops.inbox set state = 'done', finished_at = now() where id = 2")
+            await stack.database.query("update agentops.conversations set due_at = null where lane = 'P:RW.1'")
+            moved = await customers.changed(stack.database, Change("RW.1", None, None, ONE))
+            assert moved is not None
+            await customers.unite(stack.database, [moved])
+            [job] = await inbox.claim(stack.database, str(uuid.uuid4()), 9)
+            assert [message.id for message in job.messages] == [1]
+
+    asyncio.run(check())
+
+
 def test_two_conversations_that_turn_out_to_be_one_customers_become_one_in_order(database_url: str) -> None:
     async def check() -> None:
         async with open_stack(database_url) as stack:

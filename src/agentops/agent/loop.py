@@ -53,7 +53,12 @@ UNFINISHED = "I began with what you asked for, but I cannot say more today. Plea
 
 
 class NoAnswer(AgentOpsError):
-    """The model gave no answer, and this turn has tried what may help. Its event has said why."""
+    """The model gave no answer, and this turn has tried what may help. Its event has said why.
+
+    `items` is what the conversation gained until then, where tools were called: what they did stands.
+    """
+
+    items: Sequence[Item] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +137,14 @@ async def turn(asked: Asked, stack: Stack) -> Turn:
             text = await _converse(talk)
     except TimeoutError:
         failure = NoAnswer(f"the turn took more than {TURN_SECONDS:g} s")
+        failure.items = _done(talk)
         _failed(talk, failure, begun)
         raise failure from None
     except OverBudget as over:
         return _over_budget(talk, over, begun)
     except AgentOpsError as error:
+        if isinstance(error, NoAnswer):
+            error.items = _done(talk)
         _failed(talk, error, begun)
         raise
     stack.events.info("ai.process.success", **_measured(talk, begun))
@@ -248,6 +256,15 @@ def _over_budget(talk: _Conversation, over: OverBudget, begun: float) -> Turn:
     talk.stack.events.warning("ai.process.over_budget", **_measured(talk, begun), limit=over.limit, hint=over.hint)
     text = UNFINISHED if talk.calls else OVER_BUDGET
     return Turn(text, [*talk.items, {"role": "assistant", "content": text}])
+
+
+def _done(talk: _Conversation) -> list[Item]:
+    """What was said and done, every call with an output; nothing where no tool was called."""
+    told = {item["call_id"] for item in talk.items if item.get("type") == "function_call_output"}
+    lost = [item for item in talk.items if item.get("type") == "function_call" and item["call_id"] not in told]
+    broken = _refusal("broken off: look whether it was done before you do it again")
+    outputs = [{"type": "function_call_output", "call_id": item["call_id"], "output": broken} for item in lost]
+    return [*talk.items, *outputs] if talk.calls else []
 
 
 def _failed(talk: _Conversation, failure: AgentOpsError, begun: float) -> None:

@@ -183,9 +183,10 @@ async def _turn(work: _Answering, begun: inbox.Begun) -> loop.Turn:
     )
     try:
         return await loop.turn(asked, stack)
-    except loop.NoAnswer:
-        # `ai.process.error` has said why; the customer hears of it once.
-        return loop.Turn(APOLOGY, [{"role": "user", "content": text}, {"role": "assistant", "content": APOLOGY}])
+    except loop.NoAnswer as failure:
+        # `ai.process.error` has said why; the customer hears of it once. What tools did is remembered.
+        said = [*failure.items] or [{"role": "user", "content": text}]
+        return loop.Turn(APOLOGY, [*said, {"role": "assistant", "content": APOLOGY}])
 
 
 @asynccontextmanager

@@ -90,14 +90,14 @@ async def list_(session: Session, limit: Limit = 100) -> list[Line]:
     """List conversations, last spoken in first; customers masked."""
     from agentops.store import conversations_admin
 
-    return [_line(each) for each in await conversations_admin.listed(await session.platform(), limit)]
+    return [_line(each) for each in await conversations_admin.listed(await session.local(), limit)]
 
 
 async def show(session: Session, name: Name, reveal: Reveal = False) -> list[Shown]:
     """Show what was said in a conversation, or in all those of a phone; the words with --reveal only."""
     from agentops.store import audit, conversations_admin
 
-    platform = await session.platform()
+    platform = await session.local()
     found = await conversations_admin.named(platform, _identity(name))
     if not found:
         raise NotFound("there is no such conversation", "agentops conversations list")
@@ -115,7 +115,7 @@ async def forget(session: Session, name: Name, check: Check = False, yes: Yes = 
     """Forget a customer: conversation, history, replies and what they wrote. Only message ids stay, against repeats."""
     from agentops.store import conversations_admin
 
-    platform = await session.platform()
+    platform = await session.local()
     found = await conversations_admin.named(platform, _identity(name))
     if not found:
         note = "  nothing is known of this customer: forgotten already, or never written"

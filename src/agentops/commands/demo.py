@@ -85,7 +85,7 @@ async def demo(session: Session, port: Port = None) -> Tour:
     await guide.show("An emergency: stop chat and voice, and wait until nothing of them runs.", "incident kill-switch")
     await guide.show("Is everything well?", "health", accepted=_DONE_OR_DEGRADED)
     await _put_back(guide)
-    url = next((server.url for server in await (await session.platform()).servers() if server.url), "")
+    url = next((server.url for server in await (await session.local()).servers() if server.url), "")
     return Tour("sandbox", url or "", guide.steps, voucher_id, round(time.monotonic() - began, 1))
 
 
@@ -122,7 +122,7 @@ async def _put_back(guide: _Guide) -> None:
 
 async def _told(session: Session, correlation_id: str) -> None:
     """Wait until the message's events are stored: servers do that in batches, never on the way of a request."""
-    platform = await session.platform()
+    platform = await session.local()
     for _ in range(_STORED_SECONDS * 10):
         if (await platform.query(_SQL["told"], {"correlation_id": correlation_id}))[0]["told"]:
             return
@@ -131,7 +131,7 @@ async def _told(session: Session, correlation_id: str) -> None:
 
 async def _issued(session: Session, correlation_id: str) -> str:
     """The voucher that the chat message made; the tour is no tour without it."""
-    rows = await (await session.platform()).query(_SQL["issued"], {"correlation_id": correlation_id})
+    rows = await (await session.local()).query(_SQL["issued"], {"correlation_id": correlation_id})
     if not rows:
         raise AgentOpsError(
             "the tour stops: the message made no voucher",

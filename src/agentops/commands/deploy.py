@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -20,7 +21,7 @@ from agentops.platforms import Deployment, Function
 from agentops.session import Answer, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from agentops.platforms import Bundle, Platform
 
@@ -31,8 +32,8 @@ Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, metavar="N", help="How many bundles to try at once; default: one a core.")
 ]
 To = Annotated[int | None, typer.Option("--to", metavar="N", help="The version; default: the one before.")]
-_FAILED = {"failed", "replaced", "restored"}
-_ALIKE = {"replaced": Kind.CONFLICT, "restored": Kind.UNVERIFIED}
+_FAILED = {"failed", "replaced", "restored", "unverified"}
+_ALIKE = {"replaced": Kind.CONFLICT, "restored": Kind.UNVERIFIED, "unverified": Kind.UNVERIFIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,7 @@ class Difference:
 
 async def all_(session: Session, check: Check = False, force: Force = False, jobs: Jobs = None) -> Answer:
     """Deploy every function of the project folder and the package."""
-    from agentops.platforms import bundle
-
-    return await _deploy(session, bundle.known(session.process.project), check=check, force=force, jobs=jobs)
+    return await _deploy(session, _known(session), check=check, force=force, jobs=jobs)
 
 
 async def deploy(
@@ -104,57 +103,81 @@ async def delete(session: Session, slug: Slug, check: Check = False, yes: Yes = 
 
 async def diff(session: Session, slug: Slug) -> Answer:
     """Show what deploying a function would change. Exit 3 if anything."""
-    from agentops.platforms import bundle
-
-    here = bundle.read(slug, session.process.project)
+    here = _bundle(session, slug)
     platform = await session.platform()
     active = next((function for function in await platform.functions() if function.slug == slug), None)
     there = dict(await platform.source(slug)) if active else {}
     parts = [
         line
         for name in sorted({*there, *here.files})
-        for line in difflib.unified_diff(
-            there.get(name, "").splitlines(keepends=True),
-            here.files.get(name, "").splitlines(keepends=True),
-            f"active/{name}" if name in there else "/dev/null",
-            f"here/{name}" if name in here.files else "/dev/null",
-        )
+        for line in _differing(name, there.get(name), here.files.get(name))
     ]
     text = "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in parts)
     found = Difference(slug, active is None or active.sha256 != here.sha256, text)
     return Answer(found, Kind.DIFFERS if found.changed else Kind.DONE)
 
 
-async def _deploy(session: Session, slugs: list[str], *, check: bool, force: bool, jobs: int | None) -> Answer:
-    from agentops.server import checking
+def _differing(name: str, there: str | None, here: str | None) -> Iterator[str]:
+    """The lines of a unified diff of one file; None: there is none."""
+    before = "/dev/null" if there is None else f"active/{name}"
+    after = "/dev/null" if here is None else f"here/{name}"
+    texts = (there or "", here or "")
+    if any("\0" in text or re.search(r"[\ud800-\udfff]", text) for text in texts):
+        return iter([f"Binary files {before} and {after} differ\n"] if there != here else [])
+    old, new = (text.splitlines(keepends=True) for text in texts)
+    return difflib.unified_diff(old, new, before, after)
 
+
+async def _deploy(session: Session, slugs: list[str], *, check: bool, force: bool, jobs: int | None) -> Answer:
     bundles, refused = _read(session, slugs)
     platform = await session.platform()
     if not check:
         await session.warn_unserved()
     results = {plan.slug: plan for plan in await platform.deploy(bundles, force=force, check=True)}
     changing = [bundle for bundle in bundles if results[bundle.slug].changed]
-    _progress(session, changing, "trying")
-    refused |= await checking.findings(changing, jobs or os.cpu_count() or 2)
+    if not session.process.hosted:
+        from agentops.server import checking
+
+        _progress(session, changing, "trying")
+        refused |= await checking.findings(changing, jobs or os.cpu_count() or 2)
     good = [bundle for bundle in changing if bundle.slug not in refused]
     if good and not check:
         _progress(session, good, "deploying")
-        results |= {result.slug: result for result in await platform.deploy(good, force=force, check=False)}
+        results |= {result.slug: result for result in await platform.deploy(good, force=force, check=False, jobs=jobs)}
     if refused:
         live = {function.slug: function for function in await platform.functions()}
         results |= {slug: _refused(slug, finding, live.get(slug)) for slug, finding in refused.items()}
     return _answer([results[slug] for slug in slugs], check=check, refused=set(refused))
 
 
+def _known(session: Session) -> list[str]:
+    """Every slug that can be deployed from here: Python for a stack of one's own, TypeScript for a hosted project."""
+    from agentops.platforms import bundle
+    from agentops.platforms.supabase import sources
+
+    project = session.process.project
+    found = sources.known(project) if session.process.hosted else bundle.known(project)
+    if not found:
+        raise UsageError(f"there is nothing to deploy in {project / sources.FOLDER}", "agentops init --edge")
+    return found
+
+
+def _bundle(session: Session, slug: str) -> Bundle:
+    """Read a function's source. Raises as `read` of the module that knows its kind."""
+    from agentops.platforms import bundle
+    from agentops.platforms.supabase import sources
+
+    project = session.process.project
+    return sources.read(slug, project) if session.process.hosted else bundle.read(slug, project)
+
+
 def _read(session: Session, slugs: Sequence[str]) -> tuple[list[Bundle], dict[str, str]]:
     """The bundles, and what is wrong with those that cannot be read. An unknown slug ends the command."""
-    from agentops.platforms import bundle
-
     bundles: list[Bundle] = []
     wrong: dict[str, str] = {}
     for slug in slugs:
         try:
-            bundles.append(bundle.read(slug, session.process.project))
+            bundles.append(_bundle(session, slug))
         except UsageError as error:
             wrong[slug] = error.message
     return bundles, wrong

@@ -1,19 +1,27 @@
 """See and switch feature flags: chat, voice, vouchers, customer-lookup.
 
-Flags take effect at once on every server; a kill switch or a plain switch ends a timed one.
+Flags take effect at once on every server; a kill switch or a plain switch ends a timed one. A hosted project with a
+server behind its forwarders (agentops.toml) is switched on both, the server first.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentops.commands import Check
-from agentops.errors import Kind
-from agentops.platforms import Flag
+from agentops.errors import AgentOpsError, Kind, TimedOut, UsageError
+from agentops.platforms import Flag, Platform
 from agentops.session import Answer, Session, span
-from agentops.settings import KNOWN_FLAGS, flag_name
+from agentops.settings import KNOWN_FLAGS, flag_name, without_password
+
+if TYPE_CHECKING:
+    from agentops.incidents.kill_switch import Confirmation
 
 Names = Annotated[
     list[str],
@@ -24,6 +32,7 @@ Names = Annotated[
     ),
 ]
 For = Annotated[str | None, typer.Option("--for", metavar="30m", help="Put it back by itself after this time.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Until all who work with them have said that they are off.")]
 
 
 async def list_(session: Session) -> list[Flag]:
@@ -36,17 +45,110 @@ async def enable(session: Session, names: Names, for_: For = None, check: Check 
     return await _switch(session, names, enabled=True, for_=for_, check=check)
 
 
-async def disable(session: Session, names: Names, for_: For = None, check: Check = False) -> Answer:
-    """Switch flags off, at once and without asking."""
-    return await _switch(session, names, enabled=False, for_=for_, check=check)
+async def disable(session: Session, names: Names, for_: For = None, wait: Wait = False, check: Check = False) -> Answer:
+    """Switch flags off, at once and without asking. Exit 9 where --wait is given and somebody has not said so."""
+    return await _switch(session, names, enabled=False, for_=for_, check=check, wait=wait)
 
 
-async def _switch(session: Session, names: list[str], *, enabled: bool, for_: str | None, check: bool) -> Answer:
-    secrets = [flag_name(name) for name in names]
+async def _switch(
+    session: Session, names: list[str], *, enabled: bool, for_: str | None, check: bool, wait: bool = False
+) -> Answer:
+    secrets = list(dict.fromkeys(flag_name(name) for name in names))
     seconds = span(for_).total_seconds() if for_ else None
+    change = Change(secrets, enabled, seconds, check=check, wait=wait and not check)
+    if session.process.hosted and session.process.server:
+        return await _on_both(session, session.process.server, change)
     platform = await session.platform()
     if not check:
         await session.warn_unserved()
-    flags = await platform.set_flags(secrets, enabled=enabled, seconds=seconds, check=check)
-    would = check and any(flag.changed for flag in flags)
-    return Answer(flags, Kind.DIFFERS if would else Kind.DONE)
+    switched = await change.on(platform)
+    would = check and any(flag.changed for flag in switched.flags)
+    kind = Kind.DIFFERS if would else Kind.DONE
+    return Answer(switched.flags, kind, note=_remark(change, switched, session), failure=switched.unconfirmed)
+
+
+async def _on_both(session: Session, server: str, change: Change) -> Answer:
+    """A hosted project and the stack behind its forwarders, the server first."""
+    from agentops.incidents import both
+
+    if change.seconds is not None:
+        words = "--for needs something that puts the flag back, and a hosted project has none"
+        raise UsageError(words, "leave --for away, or name the server alone with --target")
+
+    async def on_server() -> Switched:
+        return await change.on(await session.server())
+
+    async def on_project() -> Switched:
+        return await change.on(session.supabase(both=True))
+
+    labels = (without_password(server), session.process.label)
+    in_order = both.on if change.enabled and not change.check else both.off
+    outcomes = await in_order(on_server, on_project)
+    done = [outcome for outcome in outcomes if isinstance(outcome, Switched)]
+    flags = [
+        flag
+        for label, outcome in zip(labels, outcomes, strict=True)
+        for flag in both.flags(label, change.names, outcome.flags if isinstance(outcome, Switched) else outcome)
+    ]
+    failure = both.worst(labels, outcomes, *(each.unconfirmed for each in done if each.unconfirmed))
+    would = change.check and any(flag.changed for flag in flags)
+    note = next((_remark(change, each, session) for each in outcomes[1:] if isinstance(each, Switched)), None)
+    return Answer(flags, Kind.DIFFERS if would else Kind.DONE, note=note, failure=failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What became of the flags on one target, and who said so."""
+
+    flags: list[Flag]
+    confirmed: Sequence[Confirmation] = ()
+    unconfirmed: AgentOpsError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be done, on whichever target."""
+
+    names: Sequence[str]
+    enabled: bool
+    seconds: float | None
+    check: bool
+    wait: bool
+
+    async def on(self, platform: Platform) -> Switched:
+        """Do it there, and with `wait` hear from those who work with the flags."""
+        began, begun = datetime.now(UTC), time.monotonic()
+        flags = await platform.set_flags(self.names, enabled=self.enabled, seconds=self.seconds, check=self.check)
+        if not self.wait:
+            return Switched(flags)
+        from agentops.incidents import hosted, kill_switch
+        from agentops.platforms.supabase import SupabasePlatform
+
+        confirmed: Sequence[Confirmation] = ()
+        try:
+            if isinstance(platform, SupabasePlatform):
+                confirmed, missing = await hosted.confirm(platform, self.names, begun, began)
+            else:
+                confirmed, missing = await kill_switch.confirm(platform)
+        except AgentOpsError as failure:  # the flags are off all the same
+            missing = [f"{platform.target}, while waiting: {failure.message}"]
+        words = f"the flags are off, but these may still work with the old ones: {'; '.join(missing)}"
+        return Switched(flags, confirmed, TimedOut(words, "agentops flags disable … --wait again") if missing else None)
+
+
+def _remark(change: Change, switched: Switched, session: Session) -> str | None:
+    """Who said that they are off; on a hosted project, that without that nobody knows."""
+    if change.check:
+        return None
+    if change.wait:
+        from agentops.incidents.hosted import WEBHOOKS
+
+        said = [f"confirmed by {each.server} after {each.seconds:.1f} s" for each in switched.confirmed]
+        silent = [flag.name for flag in switched.flags if session.process.hosted and flag.secret not in WEBHOOKS]
+        said += [f"no webhook can say so of {', '.join(silent)}: minutes may pass"] if silent else []
+        return "\n".join(said) or None
+    if session.process.hosted and any(flag.changed for flag in switched.flags):
+        return "warm isolates may keep the old value for minutes" + (
+            "" if change.enabled else "; to see them stop: --wait"
+        )
+    return None

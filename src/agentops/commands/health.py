@@ -1,6 +1,7 @@
 """Check the stack: database, servers, functions, settings, queue; each finding says what to type next.
 
-Exit 0 when all is well, 3 when something is degraded, 1 when something failed (runbook, "Quick health check").
+Exit 0 when all is well, 3 when something is degraded, 1 when something failed (runbook, "Quick health check"). A hosted
+project's database is asked through Supabase's API, or through DATABASE_URL where that is set.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentops.commands import slugs
 from agentops.errors import AgentOpsError, Kind
-from agentops.platforms import Function, Invocation, Platform, Server
+from agentops.platforms import Function, Invocation, Platform, Queries, Server
 from agentops.session import Answer, Session
 from agentops.settings import CHAT, SERVICE_KEY, VOICE
 
+if TYPE_CHECKING:
+    from agentops.platforms.supabase.health import Finding
+
 ANSWER_SECONDS = 5.0
-QUEUE_SECONDS = 60.0
-FAILED_SECONDS = 3600.0
 _OK = 200
 _FULL = 0.8
 _CHAT_SECRETS = ("OPENAI_API_KEY", "WA_TOKEN", "WA_PHONE_ID", "WA_VERIFY_TOKEN", "WA_APP_SECRET")
@@ -63,8 +65,12 @@ async def health(
     try:
         platform = await session.platform()
     except AgentOpsError as failure:
-        checks = [Check("database", "failed", _since(begun), failure.message, failure.hint)]
+        name = "project" if session.process.hosted else "database"
+        checks = [Check(name, "failed", _since(begun), failure.message, failure.hint)]
         return Answer(checks, Kind.FAILED)
+    if session.process.hosted:
+        checks = await _hosted(session, part)
+        return Answer(checks, _kind(checks))
     checks = []
     if part in {None, Part.DATABASE}:
         checks += [check async for check in _database(session, platform)]
@@ -88,6 +94,83 @@ async def _check(name: str, verdict: Awaitable[Verdict]) -> Check:
     except AgentOpsError as failure:
         status, finding, hint = "failed", failure.message, failure.hint
     return Check(name, status, _since(begun), finding, hint)
+
+
+async def _hosted(session: Session, part: Part | None) -> list[Check]:
+    """A hosted project, everything asked at once; what fails for one reason is told once."""
+    from agentops.platforms.supabase import health as project
+
+    platform, wanted = session.supabase(), _wanted(session)
+    asked: list[Awaitable[list[Check]]] = []
+    if part is None:
+        asked.append(_checks(project.standing(platform)))
+    if part in {None, Part.DATABASE}:
+        asked.append(_hosted_database(session))
+    if part in {None, Part.FUNCTIONS}:
+        asked.append(_checks(project.functions(platform, wanted)))
+    if part is None:
+        asked.append(_checks(project.settings(platform, _NEEDS, forwards=_forwards(session))))
+    told: set[str] = set()
+    kept = []
+    for check in (check for checks in await asyncio.gather(*asked) for check in checks):
+        if check.status != "failed" or check.name in wanted or check.finding not in told:
+            kept.append(check)
+        told.add(check.finding)
+    return kept
+
+
+async def _checks(findings: Awaitable[Iterable[Finding]]) -> list[Check]:
+    return [Check(each.name, each.status, each.latency_ms, each.finding, each.hint) for each in await findings]
+
+
+def _wanted(session: Session) -> list[str]:
+    from agentops.platforms.bundle import packaged_slugs
+    from agentops.platforms.supabase import sources
+
+    return sources.known(session.process.project) or packaged_slugs()
+
+
+def _forwards(session: Session) -> bool:
+    """Whether the functions of this project folder are our forwarders."""
+    from agentops.platforms.supabase import sources
+
+    return (session.process.project / sources.FOLDER / "_shared" / "agentops.ts").is_file()
+
+
+async def _hosted_database(session: Session) -> list[Check]:
+    """The project's own database, read only, and no longer than the rest may take."""
+    from agentops.platforms.supabase.health import bounded
+
+    begun = time.perf_counter()
+    try:
+        queries = await session.queries()
+    except AgentOpsError as failure:
+        return [Check("database", "failed", _since(begun), f"DATABASE_URL: {failure.message}", failure.hint)]
+    how = "over Supabase's API" if isinstance(queries, type(session.supabase())) else "by DATABASE_URL"
+    verdicts = {
+        "database": _hosted_answers(queries, f"{how} on target {session.process.label}"),
+        "tables": _tables(queries),
+        "connections": _connections(queries),
+        "voucher-codes": _codes(queries),
+    }
+    return list(await asyncio.gather(*(_check(name, bounded(verdict)) for name, verdict in verdicts.items())))
+
+
+async def _hosted_answers(queries: Queries, where: str) -> Verdict:
+    from agentops.store import schema
+
+    return _ok(f"PostgreSQL {await schema.server_version(queries)} answers {where}")
+
+
+async def _tables(queries: Queries) -> Verdict:
+    from agentops.store import schema
+
+    found = await schema.tables(queries)
+    wrong = [f"{table.name} is missing" for table in found if not table.present]
+    wrong += [f"{table.name} lacks {', '.join(table.missing)}" for table in found if table.present and table.missing]
+    if wrong:
+        return "degraded", "; ".join(wrong), 'agentops --target "$DATABASE_URL" db migrate'
+    return _ok(f"there are {' and '.join(table.name for table in found)}")
 
 
 def _since(begun: float) -> int:
@@ -132,20 +215,20 @@ async def _wall(platform: Platform) -> Verdict:
     return _ok("row-level security holds customers' tools to their own rows")
 
 
-async def _connections(platform: Platform) -> Verdict:
+async def _connections(queries: Queries) -> Verdict:
     from agentops.store import health as figures
 
-    found = await figures.connections(platform)
+    found = await figures.connections(queries)
     words = f"{found.used} of {found.allowed} connections in use"
     if found.used >= _FULL * found.allowed:
         return "degraded", words, "run fewer servers (agentops serve --processes N) or raise max_connections"
     return _ok(words)
 
 
-async def _codes(platform: Platform) -> Verdict:
+async def _codes(queries: Queries) -> Verdict:
     from agentops.store import health as figures
 
-    live = await figures.live_codes(platform)
+    live = await figures.live_codes(queries)
     words = f"{live:,} of {figures.CODES:,} voucher codes in use"
     if live >= _FULL * figures.CODES:
         return "degraded", words, "void or expire old vouchers: agentops stats vouchers --days 365"
@@ -226,12 +309,14 @@ def _heard(function: Function, answer: Invocation) -> Verdict:
 
 
 async def _work(platform: Platform) -> AsyncIterator[Check]:
+    from agentops.incidents import symptoms
+
     yield await _check("secrets", _secrets(platform))
-    yield await _check("queue", _queue(platform))
-    yield await _check("dead-letters", _dead_letters(platform))
-    yield await _check("replies", _replies(platform))
-    yield await _check("sending", _sending(platform))
-    yield await _check("incidents", _incidents(platform))
+    yield await _check("queue", symptoms.queue(platform))
+    yield await _check("dead-letters", symptoms.dead_letters(platform))
+    yield await _check("replies", symptoms.replies(platform))
+    yield await _check("sending", symptoms.sending(platform))
+    yield await _check("incidents", symptoms.incidents(platform))
 
 
 async def _secrets(platform: Platform) -> Verdict:
@@ -249,73 +334,3 @@ async def _secrets(platform: Platform) -> Verdict:
         hint = "agentops up" if missing[0] == SERVICE_KEY else f"agentops secrets set {missing[0]}"
         return "degraded", f"not set: {', '.join(missing)}", hint
     return _ok("every secret that the enabled features need is set")
-
-
-async def _queue(platform: Platform) -> Verdict:
-    from agentops.store import health as figures
-
-    queue = await figures.queue(platform)
-    if not queue.waiting:
-        return _ok("no message waits")
-    many = "1 message waits, for" if queue.waiting == 1 else f"{queue.waiting:,} messages wait, the oldest for"
-    words = f"{many} {queue.oldest_seconds:.0f} s"
-    if queue.oldest_seconds > QUEUE_SECONDS:
-        return "degraded", words, "agentops logs show ai-whatsapp-webhook --event 'ai.process.*' --since 15m"
-    return _ok(words)
-
-
-async def _dead_letters(platform: Platform) -> Verdict:
-    from agentops.store import health as figures
-
-    dead = (await figures.queue(platform)).dead
-    if not dead:
-        return _ok("no message was given up")
-    hint = "agentops logs show ai-whatsapp-webhook --event ai.whatsapp.message.error"
-    many = "1 message was" if dead == 1 else f"{dead:,} messages were"
-    return "degraded", f"{many} given up after repeated failures", hint
-
-
-async def _replies(platform: Platform) -> Verdict:
-    from agentops.clients import graph_codes
-    from agentops.store import health as figures
-    from agentops.store import outbox
-
-    found, failed = await figures.replies(platform), await outbox.failures(platform, FAILED_SECONDS)
-    words = [f"{found.uncertain:,} replies may have arrived or not"] if found.uncertain else []
-    if failed:
-        codes = "; ".join(f"{count:,} by {graph_codes.words(code)}" for code, count in failed.items())
-        words.append(f"replies that failed in the last hour: {codes}")
-    if words:
-        state = "uncertain" if found.uncertain else "failed"
-        return "degraded", "; ".join(words), f"agentops outbox list --state {state}"
-    if found.waiting:
-        return _ok(f"{found.waiting:,} replies wait for WhatsApp's word")
-    return _ok("no reply is uncertain")
-
-
-async def _sending(platform: Platform) -> Verdict:
-    """Business numbers that Meta does not let send; a rate passes by itself, the others need somebody."""
-    from agentops.clients import graph_codes
-    from agentops.store import pacing
-
-    found = await pacing.blocked(platform)
-    if not found:
-        return _ok("every business number may send")
-    worst = next((entry for entry in found if entry.reason != "rate"), found[0])
-    words = "; ".join(
-        f"number {entry.phone_id} may not send for {entry.seconds:.0f} s "
-        f"({graph_codes.words(entry.code)}), {entry.waiting:,} replies wait"
-        for entry in found
-    )
-    return "degraded", words, graph_codes.FIXES[graph_codes.Action(worst.reason)]
-
-
-async def _incidents(platform: Platform) -> Verdict:
-    from agentops.store import health as figures
-
-    found = await figures.open_incidents(platform)
-    if not found:
-        return _ok("no incident is open")
-    first = found[0]
-    words = ", ".join(f"{entry.id} ({entry.kind}{': ' + entry.reason if entry.reason else ''})" for entry in found)
-    return "degraded", f"open: {words}", f"agentops incident show {first.id}"

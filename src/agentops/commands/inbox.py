@@ -69,14 +69,14 @@ async def list_(session: Session, state: State = None, limit: Limit = 100) -> li
     """List messages, newest first; customers masked, no word of what they wrote."""
     from agentops.store import inbox_admin
 
-    return [_line(entry) for entry in await inbox_admin.listed(await session.platform(), state, limit)]
+    return [_line(entry) for entry in await inbox_admin.listed(await session.local(), state, limit)]
 
 
 async def show(session: Session, number: Number, reveal: Reveal = False) -> Shown:
     """Show one message: what became of it and of its reply."""
     from agentops.store import audit, inbox_admin
 
-    platform = await session.platform()
+    platform = await session.local()
     found = await inbox_admin.one(platform, number)
     if reveal:
         await audit.record(platform, actor=session.process.actor, action="inbox.reveal", subject=str(number))
@@ -87,7 +87,7 @@ async def retry(session: Session, numbers: Numbers, check: Check = False) -> Ans
     """Queue dead messages again, with all their attempts; a reply that was written but not sent is sent."""
     from agentops.store import inbox_admin
 
-    platform = await session.platform()
+    platform = await session.local()
     plan = await inbox_admin.planned(platform, numbers, "retry")
     wanted = [each.id for each in plan if each.changed]
     if not check and wanted:
@@ -100,7 +100,7 @@ async def discard(session: Session, numbers: Numbers, check: Check = False, yes:
     """End dead or waiting messages without an answer. Not what a worker has in hand at this moment."""
     from agentops.store import inbox_admin
 
-    platform = await session.platform()
+    platform = await session.local()
     plan = await inbox_admin.planned(platform, numbers, "discard")
     wanted = [each.id for each in plan if each.changed]
     if not check and wanted:

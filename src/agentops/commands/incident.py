@@ -2,25 +2,31 @@
 
 A kill switch ends with `restore`; incidents that agentops opened by itself (customers' numbers in the logs, messages
 given up, uncertain replies) end with `close`. The kill switch never asks. It needs the database only, and says who may
-still be working when it cannot be sure.
+still be working when it cannot be sure. On a hosted project with a server behind its forwarders (agentops.toml) it acts
+on both, the server first.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentops.commands import Check, Yes
 from agentops.errors import Conflict, Kind, TimedOut
-from agentops.incidents.kill_switch import Restored
+from agentops.incidents.kill_switch import Killed, Plan, Restored
 from agentops.redact import scrub
 from agentops.session import Answer, Session
-from agentops.settings import KNOWN_FLAGS, flag_alias, flag_name
+from agentops.settings import KNOWN_FLAGS, flag_alias, flag_name, without_password
 from agentops.store.incidents import KILL_SWITCH, Incident, Moment
+
+if TYPE_CHECKING:
+    from agentops.incidents.hosted import Book
+    from agentops.platforms.supabase import SupabasePlatform
 
 # Lines of one entry of a timeline, for eyes; JSON has them all.
 _PLACES = 10
@@ -89,6 +95,7 @@ class Closed:
 
 async def kill_switch(
     session: Session,
+    *,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the incident.")] = "",
     features: Annotated[
         str | None,
@@ -100,6 +107,9 @@ async def kill_switch(
         ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every known feature, vouchers included.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="A hosted project: ask its webhooks until they say off.")
+    ] = False,
     check: Check = False,
 ) -> Answer:
     """Switch features off now, and wait until nothing of them runs any more. Never asks.
@@ -112,21 +122,80 @@ async def kill_switch(
     if all_:
         names += switch.EVERYTHING
     names = list(dict.fromkeys(names or switch.DEFAULT))
+    actor = session.process.actor
+    if session.process.hosted and session.process.server:
+        return await _on_both(session, session.process.server, names, reason, wait=wait, check=check)
+    if session.process.hosted:
+        from agentops.incidents import hosted
+
+        project, book = _hosted(session)
+        if check:
+            plan = await hosted.planned(project, book, names)
+            return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
+        return _killed(await hosted.press(project, book, names, reason=reason, actor=actor, wait=wait))
     platform = await session.platform(any_schema=True)
     if check:
         plan = await switch.planned(platform, platform.target, names)
         return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
-    killed = await switch.press(platform, platform.target, names, reason=reason, actor=session.process.actor)
+    return _killed(await switch.press(platform, platform.target, names, reason=reason, actor=actor))
+
+
+async def _on_both(
+    session: Session, server: str, names: Sequence[str], reason: str, *, wait: bool, check: bool
+) -> Answer:
+    """A hosted project and the stack behind its forwarders, the server first; neither keeps the other waiting."""
+    from agentops.incidents import both, hosted
+    from agentops.incidents import kill_switch as switch
+
+    actor = session.process.actor
+    labels = (without_password(server), session.process.label)
+
+    async def plan_server() -> Plan:
+        return await switch.planned(await session.server(), labels[0], names)
+
+    async def plan_project() -> Plan:
+        return await hosted.planned(session.supabase(both=True), hosted.Book(session.process.state), names)
+
+    async def press_server() -> Killed:
+        return await switch.press(await session.server(), labels[0], names, reason=reason, actor=actor)
+
+    async def press_project() -> Killed:
+        project, book = session.supabase(both=True), hosted.Book(session.process.state)
+        return await hosted.press(project, book, names, reason=reason, actor=actor, wait=wait)
+
+    if check:
+        plans = await both.off(plan_server, plan_project)
+        plan = both.planned(labels, names, plans)
+        failure = both.worst(labels, plans)
+        return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE, failure=failure)
+    outcomes = await both.off(press_server, press_project)
+    late = [_late(outcome) for outcome in outcomes if isinstance(outcome, Killed) and outcome.unconfirmed]
+    back = [
+        f"  → to put it back on {label}: agentops --target {shlex.quote(label)} incident restore {outcome.incident}"
+        for label, outcome in zip(labels, outcomes, strict=True)
+        if isinstance(outcome, Killed)
+    ]
+    killed = both.killed(labels, names, outcomes)
+    return Answer(killed, note="\n".join(back) or None, failure=both.worst(labels, outcomes, *late))
+
+
+def _killed(killed: Killed) -> Answer:
     if killed.unconfirmed:
-        message = f"the flags are off, but these may still work with the old ones: {'; '.join(killed.unconfirmed)}"
-        return Answer(killed, failure=TimedOut(message, "stop these processes if need be, then repeat the kill switch"))
+        return Answer(killed, failure=_late(killed))
     return Answer(killed, note=f"  → to put it back: agentops incident restore {killed.incident}")
+
+
+def _late(killed: Killed) -> TimedOut:
+    message = f"the flags are off, but these may still work with the old ones: {'; '.join(killed.unconfirmed)}"
+    return TimedOut(message, "stop these processes if need be, then repeat the kill switch")
 
 
 async def list_(session: Session) -> list[Incident]:
     """List incidents, newest first."""
     from agentops.store import incidents
 
+    if session.process.hosted:
+        return _hosted(session)[1].listed()
     return await incidents.listed(await session.platform())
 
 
@@ -134,6 +203,9 @@ async def show(session: Session, number: Number) -> Report:
     """Show one incident with its timeline."""
     from agentops.store import incidents
 
+    if session.process.hosted:
+        _, book = _hosted(session)
+        return Report(**asdict(book.one(number)), timeline=book.timeline(number))
     platform = await session.platform()
     found = await incidents.one(platform, number)
     return Report(**asdict(found), timeline=await incidents.timeline(platform, number))
@@ -146,17 +218,26 @@ async def restore(
     check: Check = False,
 ) -> Answer:
     """Put back exactly what an incident's kill switch switched off; what somebody switched since stays as it is."""
+    from agentops.incidents import hosted
     from agentops.incidents import kill_switch as switch
     from agentops.store import incidents
 
     platform = await session.platform()
-    found = await incidents.one(platform, number)
-    if found.kind != KILL_SWITCH:
-        raise Conflict(f"incident {number} ({found.kind}) switched nothing off", f"agentops incident close {number}")
-    plan = await switch.restorable(platform, platform.target, number)
+    if session.process.hosted:
+        project, book = _hosted(session)
+        plan = await hosted.restorable(project, book, number)
+    else:
+        found = await incidents.one(platform, number)
+        if found.kind != KILL_SWITCH:
+            raise Conflict(
+                f"incident {number} ({found.kind}) switched nothing off", f"agentops incident close {number}"
+            )
+        plan = await switch.restorable(platform, platform.target, number)
     if check or not plan.changed:
         return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
     session.confirm(_question(plan), yes=yes)
+    if session.process.hosted:
+        return Answer(await hosted.restore(project, book, number, actor=session.process.actor))
     await session.warn_unserved()
     return Answer(await switch.restore(platform, platform.target, number, actor=session.process.actor))
 
@@ -171,13 +252,13 @@ async def close(
     from agentops.store import incidents
 
     platform = await session.platform()
-    found = await incidents.one(platform, number)
+    found = _hosted(session)[1].one(number) if session.process.hosted else await incidents.one(platform, number)
     if found.kind == KILL_SWITCH and found.status == "open":
         raise Conflict(
             f"incident {number} is a kill switch: it ends by putting back what it switched off",
             f"agentops incident restore {number}",
         )
-    left = await incidents.remaining(platform, number)
+    left = 0 if session.process.hosted else await incidents.remaining(platform, number)
     plan = Closed(number, platform.target, found.kind, found.status, found.status == "open", left)
     if check or not plan.changed:
         return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
@@ -202,6 +283,13 @@ def _details(entry: Moment) -> list[str]:
     if entry.action == "incident.close" and detail.get("reason"):
         lines.append(str(detail["reason"]))
     return lines
+
+
+def _hosted(session: Session) -> tuple[SupabasePlatform, Book]:
+    """A hosted project, and this machine's book of its incidents."""
+    from agentops.incidents.hosted import Book
+
+    return session.supabase(), Book(session.process.state)
 
 
 def _question(plan: Restored) -> str:

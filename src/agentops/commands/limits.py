@@ -63,7 +63,7 @@ async def show(session: Session) -> list[Limit]:
     """Show every limit: in force, used today, its default, who set it."""
     from agentops.store import costs, limits
 
-    platform = await session.platform()
+    platform = await session.local()
     found = await limits.rules(platform)
     usage, cost = await limits.used(platform, found), await costs.used(platform, found)
     today = {"day-count": usage.count, "day-sum": usage.amount // 100, "day-cost": cost.total}
@@ -90,7 +90,7 @@ async def set_(session: Session, settings: Settings, check: Check = False) -> An
     from agentops.store import limits
 
     values, cleared = _read(settings, limits.KNOWN)
-    platform = await session.platform()
+    platform = await session.local()
     before = await limits.rules(platform)
     if check:
         changed = {name for name in cleared if name in before.stored}

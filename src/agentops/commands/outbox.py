@@ -95,7 +95,7 @@ async def list_(
     """List replies, newest first. Texts are never listed."""
     from agentops.store import outbox
 
-    return [Reply(**_masked(entry)) for entry in await outbox.listed(await session.platform(), state, limit)]
+    return [Reply(**_masked(entry)) for entry in await outbox.listed(await session.local(), state, limit)]
 
 
 async def show(
@@ -106,7 +106,7 @@ async def show(
     """Show one reply."""
     from agentops.store import outbox
 
-    platform = await session.platform()
+    platform = await session.local()
     found = await outbox.one(platform, id_)
     body = await outbox.reveal(platform, found.id, session.process.actor) if reveal else None
     return Shown(**_masked(found), body=body)
@@ -125,7 +125,7 @@ async def resolve(
     """
     from agentops.store import outbox
 
-    platform = await session.platform()
+    platform = await session.local()
     found = await outbox.one(platform, id_)
     to, among, already = _MEANS[word]
     if found.state in already:

@@ -42,6 +42,9 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Which secre
 EnvFile = Annotated[Path | None, typer.Option("--env-file", metavar="FILE", help="A .env file; - is stdin.")]
 Compared = Annotated[Path, typer.Option("--env-file", metavar="FILE", help="A .env file; - is stdin.")]
 FromEnv = Annotated[bool, typer.Option("--from-env", help="Take the named ones from this shell's environment.")]
+Redeploy = Annotated[
+    bool, typer.Option("--redeploy", help="A hosted project: deploy what runs anew, so that it reads them now.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Set a model that is retired all the same.")]
 
 
@@ -66,10 +69,14 @@ async def set_(
     *,
     env_file: EnvFile = None,
     from_env: FromEnv = False,
+    redeploy: Redeploy = False,
     check: Check = False,
     force: Force = False,
 ) -> Answer:
-    """Set secrets; equal values are left alone. All or none."""
+    """Set secrets; equal values are left alone. All or none.
+
+    At a hosted project warm isolates may keep an old value for minutes; --redeploy ends that, each time it is given.
+    """
     values: dict[str, str | None] = {}
     values.update(_file(env_file) if env_file else {})
     values.update(_environment(items or []) if from_env else _given(session, items or [], check=check))
@@ -83,7 +90,37 @@ async def set_(
         await _ask_openai(session, values)
     if not check:
         await session.warn_unserved()
-    return _answer(await platform.set_secrets(values, check=check), check=check)
+    changes = await platform.set_secrets(values, check=check)
+    if not session.process.hosted:
+        # Servers hear of a change: what --redeploy is for has happened already.
+        note = "--redeploy is not needed here: every server works with the new values at once" if redeploy else None
+        return _answer(changes, check=check, note=note)
+    if not redeploy:
+        changed = any(change.changed for change in changes) and not check
+        note = "warm isolates may keep the old values for minutes; to end that: --redeploy" if changed else None
+        return _answer(changes, check=check, note=note)
+    if check:
+        return Answer(changes, Kind.DIFFERS, note="would deploy anew what runs on the project")
+    return await _redeployed(session, changes)
+
+
+async def _redeployed(session: Session, changes: list[SecretChange]) -> Answer:
+    """Deploy what runs once more; the secrets are set, whatever becomes of that."""
+    try:
+        results = await session.supabase().redeploy()
+    except AgentOpsError as failure:
+        failure.message = f"the secrets are set, but nothing was deployed anew: {failure.message}"
+        return Answer(changes, failure=failure)
+    failed = [result for result in results if result.status != "active"]
+    done = [f"{result.slug} version {result.version}" for result in results if result.status == "active"]
+    note = f"deployed anew: {', '.join(done) or 'nothing runs there'}"
+    if not failed:
+        return Answer(changes, note=note)
+    lines = [f"{each.slug}: {each.finding}" for each in failed]
+    words = ["the secrets are set, but these may keep the old values for minutes", *lines]
+    missed = AgentOpsError("\n  ".join(words), f"agentops deploy {' '.join(each.slug for each in failed)} --force")
+    missed.kind = Kind.PARTIAL if done else Kind.UNVERIFIED
+    return Answer(changes, note=note, failure=missed)
 
 
 async def unset(session: Session, names: Names, check: Check = False, yes: Yes = False) -> Answer:
@@ -119,9 +156,9 @@ def _status(here: str | None, there: str | None) -> str:
     return "same" if here == there else "differs"
 
 
-def _answer(changes: list[SecretChange], *, check: bool) -> Answer:
+def _answer(changes: list[SecretChange], *, check: bool, note: str | None = None) -> Answer:
     would = check and any(change.changed for change in changes)
-    return Answer(changes, Kind.DIFFERS if would else Kind.DONE)
+    return Answer(changes, Kind.DIFFERS if would else Kind.DONE, note=note)
 
 
 def _file(path: Path) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Count vouchers: by status, or those the agent issued by day."""
+"""Count vouchers: by status, or those the agent issued by day.
+
+A hosted project is asked through Supabase's API, or through DATABASE_URL where that is set.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ async def vouchers(session: Session, days: Days = 7) -> list[StatusCount]:
     """Count and sum vouchers of the last days by status; sums in major units."""
     from agentops.store import stats
 
-    return await stats.vouchers(await session.platform(), days)
+    return await stats.vouchers(await session.queries(), days)
 
 
 async def ai_vouchers(session: Session, days: Dates = 7) -> list[DayCount]:
     """Count vouchers that the agent issued, for the last dates that have any."""
     from agentops.store import stats
 
-    return await stats.ai_vouchers(await session.platform(), days)
+    return await stats.ai_vouchers(await session.queries(), days)

@@ -139,7 +139,7 @@ async def list_(  # noqa: PLR0917 - options are given by name
     phone = _phone(customer)
     if pending and status:
         raise UsageError("--pending and --status exclude each other", "requests that wait are no vouchers yet")
-    platform = await session.platform()
+    platform = await session.local()
     if pending:
         found = [_request(entry) for entry in await approvals.pending(platform, customer=phone, limit=limit)]
     else:
@@ -154,7 +154,7 @@ async def show(session: Session, id: Id, reveal: Reveal = False) -> Shown:
     """Show a voucher with its ledger, or a request with its decision."""
     from agentops.store import approvals, vouchers
 
-    platform = await session.platform()
+    platform = await session.local()
     if id.isascii() and id.isdigit():
         asked = await approvals.one(platform, _number(id))
         if asked is None:

@@ -101,6 +101,19 @@ class Restored:
         return f"incident {self.incident} restored on target {self.target}: {names}{kept}"
 
 
+class Restorable(Restored):
+    """What a restore would put back."""
+
+    __slots__ = ()
+
+    def text(self) -> str:
+        """One line for eyes."""
+        if not self.changed:
+            return f"incident {self.incident} is restored already"
+        names = ", ".join(self.restored) or "nothing (nothing was on)"
+        return f"would put back on target {self.target}: {names} (incident {self.incident})"
+
+
 async def press(queries: Queries, target: str, names: Sequence[str], *, reason: str, actor: str) -> Killed:
     """Switch features off, wait for money under way, wait for the servers. Never raises after the flags are off.
 
@@ -143,7 +156,13 @@ async def restorable(queries: Queries, target: str, number: int) -> Restored:
     rows = await queries.query(_SQL["restorable"], {"id": number})
     names = _short(row["name"] for row in rows if row["mine"] and row["shown"])
     kept = _short(row["name"] for row in rows if not row["mine"])
-    return Restored(number, target, names, kept, changed=bool(rows))
+    return Restorable(number, target, names, kept, changed=bool(rows))
+
+
+async def confirm(queries: Queries) -> tuple[list[Confirmation], list[str]]:
+    """Wait until every server works with the settings as they are now; who does, and who does not say so."""
+    generation = int((await queries.query(_SQL["generation"]))[0]["n"])
+    return await _confirm(queries, generation, time.monotonic())
 
 
 async def _commit(queries: Queries, parameters: dict[str, object]) -> Row:

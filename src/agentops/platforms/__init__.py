@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 DeployStatus = Literal[
-    "active", "unchanged", "stored", "failed", "replaced", "restored", "would_change", "absent", "deleted"
+    "active",
+    "unchanged",
+    "stored",
+    "failed",
+    "replaced",
+    "restored",
+    "unverified",
+    "would_change",
+    "absent",
+    "deleted",
 ]
 
 
@@ -107,7 +116,10 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What became of one function. `finding` says why where it failed; replaced: somebody else's deploy won."""
+    """What became of one function. `finding` says why where it failed; replaced: somebody else's deploy won.
+
+    unverified: it was deployed, and what runs there is something else or does not answer.
+    """
 
     slug: str
     version: int | None
@@ -213,10 +225,14 @@ class Platform(Queries, Protocol):
     async def functions(self) -> list[Function]:
         """What is deployed, by slug."""
 
-    async def deploy(self, bundles: Sequence[Bundle], *, force: bool, check: bool) -> list[Deployment]:
-        """Make each bundle the active version of its function; one that fails stops no other.
+    async def deploy(
+        self, bundles: Sequence[Bundle], *, force: bool, check: bool, jobs: int | None = None
+    ) -> list[Deployment]:
+        """Make each bundle the active version of its function.
 
-        `check` plans only. Equal content is `unchanged` unless `force`, which reloads it.
+        `check` plans only. Equal content is `unchanged` unless `force`, which reloads it. `jobs`: how many at a time,
+        where that is for the caller to say. Where functions switch one by one, one that fails stops no other; where
+        they switch together, all or none do.
         """
 
     async def rollback(self, slug: str, version: int | None, *, check: bool) -> Deployment:

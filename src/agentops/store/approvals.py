@@ -151,6 +151,7 @@ async def notify(queries: Queries, asked: Approval, conversation: int, body: str
         "slug": _SLUG,
         "correlation_id": asked.correlation_id,
         "body": body,
+        "customer": asked.customer,
         "channel": inbox.CHANNEL,
     }
     return bool(await queries.query(_SQL["notice"], parameters))

@@ -83,7 +83,10 @@ with lane as (
 ), stored as (
     insert into agentops.inbox (id, message_id, conversation_id, slug, correlation_id, kind, payload, turn)
     overriding system value
-    select id, %(message_id)s, conversation, %(slug)s, %(correlation_id)s, 'notice', '{}', id from numbered
+    select id, %(message_id)s, conversation, %(slug)s, %(correlation_id)s, 'notice',
+           -- As a message of theirs would say it: every version's worker finds whom it is to.
+           jsonb_build_object('from', ltrim(%(customer)s::text, '+')), id
+    from numbered
     on conflict (message_id) do nothing
     returning id, conversation_id
 ), replied as (

@@ -59,7 +59,8 @@ class OpenIncident:
 
 async def connections(queries: Queries) -> Connections:
     """How many connections are in use."""
-    return Connections(**(await queries.query(_SQL["connections"]))[0])
+    row = (await queries.query(_SQL["connections"]))[0]
+    return Connections(int(row["used"]), int(row["allowed"]))
 
 
 async def live_codes(queries: Queries) -> int:

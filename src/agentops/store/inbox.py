@@ -120,6 +120,9 @@ class Job:
     def _together(self, turn: Sequence[Message], message: Message) -> bool:
         if message.turn is not None or turn[-1].turn is not None:
             return message.turn == turn[-1].turn
+        if message.attempts or turn[-1].attempts:
+            # Begun by a server from before turns: its reply and its effects are under that one message's name.
+            return False
         pause = (message.received_at - turn[-1].received_at).total_seconds()
         length = (message.received_at - turn[0].received_at).total_seconds()
         return self.burst_seconds > 0 and pause <= self.burst_seconds and length <= conversations.BURST_CAP_SECONDS

@@ -1,4 +1,7 @@
-"""Voucher figures: how many and how much, by status or by day (runbook, "Database Maintenance")."""
+"""Voucher figures: how many and how much, by status or by day (runbook, "Database Maintenance").
+
+A hosted project's API may send numbers as text; they are read either way.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,13 @@ class DayCount:
 async def vouchers(queries: Queries, days: int) -> list[StatusCount]:
     """Vouchers created in the last `days` days."""
     rows = await queries.query(_SQL["vouchers"], {"days": days})
-    return [StatusCount(row["status"], row["count"], _plain(float(row["sum"])), row["currency"]) for row in rows]
+    return [StatusCount(row["status"], int(row["count"]), _plain(float(row["sum"])), row["currency"]) for row in rows]
 
 
 async def ai_vouchers(queries: Queries, days: int) -> list[DayCount]:
     """The last `days` dates on which the agent issued vouchers, newest first."""
-    return [DayCount(**row) for row in await queries.query(_SQL["ai_vouchers"], {"days": days})]
+    rows = await queries.query(_SQL["ai_vouchers"], {"days": days})
+    return [DayCount(row["date"], int(row["count"])) for row in rows]
 
 
 def _plain(amount: float) -> int | float:

@@ -68,6 +68,11 @@ class Server:
         for report in functions.values():
             if report["version"] in self.spoils:
                 report |= {"ok": False, "error": self.spoils[report["version"]]}
+        await self._tell(functions)
+
+    async def _tell(self, functions: Any) -> None:
+        if self.silent:  # fell silent meanwhile: what it has just learned is not told either
+            return
         parameters = {"id": self.id, "pid": self._pid, "url": self._url, "functions": json.dumps(functions)}
         await self._platform.query(_BEAT, parameters)
 

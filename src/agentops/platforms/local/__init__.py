@@ -132,7 +132,14 @@ class LocalPlatform:
 
         return await deployments.source(self, slug)
 
-    async def deploy(self, bundles: Sequence[Bundle], *, force: bool, check: bool) -> list[Deployment]:
+    async def deploy(
+        self,
+        bundles: Sequence[Bundle],
+        *,
+        force: bool,
+        check: bool,
+        jobs: int | None = None,  # noqa: ARG002 - rows need no jobs
+    ) -> list[Deployment]:
         """Store, switch, and wait until every live server confirms; one that fails is switched back."""
         from agentops.platforms.local import deployments
 

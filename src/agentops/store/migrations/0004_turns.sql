@@ -1,5 +1,6 @@
 -- Turns: several messages answered as one, steps of the model kept until the turn is settled, and how much one customer
--- may ask for. Only additions: a server of the version before goes on working beside it.
+-- may ask for. Only additions: a web server of the version before goes on working beside it; its workers, which know no
+-- turns, should be stopped first.
 
 -- When the newest of what waits came: while a customer is still typing, a claim leaves them alone. An older server
 -- leaves it empty, and then nothing is waited for.
@@ -18,6 +19,8 @@ alter table agentops.conversations
 -- The last message of the turn that this message is answered in, from the turn's begin on: what was begun as one turn
 -- stays one, whatever comes in while it is tried again.
 alter table agentops.inbox add column turn bigint;
+-- What the version before has begun, it began message by message: its reply and its effects bear that one's name.
+update agentops.inbox set turn = id where state in ('queued', 'dead') and attempts > 0;
 create index inbox_dead on agentops.inbox (id) where state = 'dead';
 
 -- What the model answered, before anything is done about it: a turn that is taken up again asks for none of it twice.

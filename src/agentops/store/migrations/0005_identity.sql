@@ -140,7 +140,10 @@ begin
             update agentops.inbox set conversation_id = lane_now.id where conversation_id = old.id;
             update agentops.outbox set conversation_id = lane_now.id where conversation_id = old.id;
             update agentops.conversations c
-            set due_at = least(c.due_at, old.due_at), customer = coalesce(who.phone, who.bsuid) where c.id = lane_now.id;
+            set due_at = case when exists (select from agentops.inbox i
+                                           where i.conversation_id = c.id and i.state = 'queued')
+                              then coalesce(least(c.due_at, old.due_at), now()) else c.due_at end,
+                customer = coalesce(who.phone, who.bsuid) where c.id = lane_now.id;
             -- The fence shuts out a worker whose lease has ended without its knowing.
             update agentops.conversations
             set due_at = null, lease_owner = null, lease_until = null, fence = fence + 1 where id = old.id;

@@ -1,0 +1,161 @@
+"""A hosted project and the agentops server behind its forwarders as one target: flags and the kill switch act on both.
+
+    off: server ─→ (it is done, has failed, or takes longer than HEAD_START) ─→ project, whatever became of the server
+    on:  server ─→ project, where the server's is on
+
+The server goes first, for it does the work. Whatever fails is a value here: the one never keeps the other from being
+switched off, and the result names both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from agentops.errors import AgentOpsError
+from agentops.incidents.kill_switch import Confirmation, Killed, Plan
+from agentops.platforms import Flag
+from agentops.settings import flag_alias
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+# A server that answers is done by then; one that hangs is not waited for.
+HEAD_START = 3.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class FlagThere(Flag):
+    """A flag on one of the two; `enabled` is null and `finding` says why where it could not be switched."""
+
+    target: str = ""
+    finding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What the kill switch did on one of the two; `finding` says why where it failed, with `incident` null."""
+
+    target: str
+    incident: int | None
+    changed: bool
+    finding: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KilledBoth:
+    """What the kill switch did on both: the fields of one, taken together; `incident` is the project's."""
+
+    incident: int | None
+    target: str
+    features: list[str]
+    changed: bool
+    drained_seconds: float | None
+    confirmed: list[Confirmation]
+    unconfirmed: list[str]
+    targets: list[Side]
+    words: str = field(metadata={"json": False})
+
+    def text(self) -> str:
+        """What an operator wants to know, of the one and then of the other."""
+        return self.words
+
+
+async def off(
+    server: Callable[[], Awaitable[_T]], project: Callable[[], Awaitable[_T]]
+) -> tuple[_T | AgentOpsError, _T | AgentOpsError]:
+    """Do both, the server first; what fails is a value, and keeps nothing else from being done."""
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(_valued(server))
+        await asyncio.wait([first], timeout=HEAD_START)
+        second = group.create_task(_valued(project))
+    return first.result(), second.result()
+
+
+async def on(
+    server: Callable[[], Awaitable[_T]], project: Callable[[], Awaitable[_T]]
+) -> tuple[_T | AgentOpsError, _T | AgentOpsError]:
+    """Do both, the server first; the project is left alone where the server failed."""
+    first = await _valued(server)
+    if isinstance(first, AgentOpsError):
+        return first, _alike(first, "left as it is, because the server behind it failed")
+    return first, await _valued(project)
+
+
+def flags(target: str, names: Sequence[str], outcome: Sequence[Flag] | AgentOpsError) -> list[FlagThere]:
+    """One side's flags; `names` are the stored ones."""
+    if isinstance(outcome, AgentOpsError):
+        return [
+            FlagThere(flag_alias(name), name, enabled=None, target=target, finding=outcome.message) for name in names
+        ]
+    return [FlagThere(**asdict(flag), target=target) for flag in outcome]
+
+
+def killed(
+    labels: tuple[str, str], names: Sequence[str], outcomes: tuple[Killed | AgentOpsError, Killed | AgentOpsError]
+) -> KilledBoth:
+    """Both sides' results as one."""
+    done = [outcome for outcome in outcomes if isinstance(outcome, Killed)]
+    failed = {
+        label: outcome for label, outcome in zip(labels, outcomes, strict=True) if isinstance(outcome, AgentOpsError)
+    }
+    sides = [
+        Side(label, None, changed=False, finding=outcome.message)
+        if isinstance(outcome, AgentOpsError)
+        else Side(label, outcome.incident, outcome.changed, None)
+        for label, outcome in zip(labels, outcomes, strict=True)
+    ]
+    texts = [
+        f"FAILED on target {label}: {outcome.message}" if isinstance(outcome, AgentOpsError) else outcome.text()
+        for label, outcome in zip(labels, outcomes, strict=True)
+    ]
+    return KilledBoth(
+        incident=sides[1].incident,
+        target=" and ".join(labels),
+        features=done[0].features if done else [flag_alias(name) for name in names],
+        changed=any(each.changed for each in done),
+        drained_seconds=next((each.drained_seconds for each in done if each.drained_seconds is not None), None),
+        confirmed=[entry for each in done for entry in each.confirmed],
+        unconfirmed=[name for each in done for name in each.unconfirmed]
+        + [f"target {label}: {failure.message}" for label, failure in failed.items()],
+        targets=sides,
+        words="\n".join(texts),
+    )
+
+
+def planned(
+    labels: tuple[str, str], names: Sequence[str], outcomes: tuple[Plan | AgentOpsError, Plan | AgentOpsError]
+) -> Plan:
+    """Both sides' plans as one; what could not be read may change."""
+    changed = any(isinstance(outcome, AgentOpsError) or outcome.changed for outcome in outcomes)
+    incident = outcomes[1].incident if isinstance(outcomes[1], Plan) else None
+    return Plan(incident, " and ".join(labels), [flag_alias(name) for name in names], changed)
+
+
+def worst(labels: Sequence[str], outcomes: Sequence[object], *more: AgentOpsError) -> AgentOpsError | None:
+    """All failures in one, each with its target, as the kind of the highest exit code; None where there is none."""
+    found = [(label, each) for label, each in zip(labels, outcomes, strict=True) if isinstance(each, AgentOpsError)]
+    failures = [failure for _, failure in found] + list(more)
+    if not failures:
+        return None
+    words = [f"target {label}: {failure.message}" for label, failure in found] + [each.message for each in more]
+    chief = max(failures, key=lambda failure: failure.kind.exit_code)
+    return _alike(chief, "\n  ".join(words))
+
+
+def _alike(failure: AgentOpsError, words: str) -> AgentOpsError:
+    other = AgentOpsError(words, failure.hint)
+    other.kind = failure.kind
+    return other
+
+
+async def _valued(act: Callable[[], Awaitable[_T]]) -> _T | AgentOpsError:
+    try:
+        return await act()
+    except AgentOpsError as failure:
+        return failure
+    except Exception as defect:  # noqa: BLE001 - the last wall: a defect on the one side must not spare the other
+        return AgentOpsError(f"internal error: {type(defect).__name__}: {defect}", "switch it off there by itself")

@@ -1,0 +1,220 @@
+"""A function's source as Supabase bundles it: TypeScript, what it imports by relative path, deno.json, static files.
+
+    supabase/functions/<slug>/** + _shared and other relative imports it reaches (imports.py) → Source(files, …)
+    supabase/config.toml [functions.<slug>] → enabled, verify_jwt, entrypoint, import_map, static_files
+
+Paths are relative to the project folder, as Supabase's own command line sends them. Binary files travel as text with
+surrogate escapes: `text.encode(errors="surrogateescape")` gives their bytes back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentops.errors import NotFound, UsageError
+from agentops.platforms import Bundle
+from agentops.platforms.supabase import imports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+FOLDER = "supabase/functions"
+CONFIGURATION = "supabase/config.toml"
+MAXIMUM_BYTES = 5_000_000
+ENTRYPOINTS = ("index.ts", "index.js", "index.mts", "index.tsx", "index.jsx", "index.mjs")
+IMPORT_MAPS = ("deno.json", "deno.jsonc", "import_map.json")
+# The import map of every function that has none of its own.
+COMMON_IMPORT_MAP = f"{FOLDER}/import_map.json"
+_SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_TEST = re.compile(r".*[._-]test")
+_TEXTS = {"entrypoint": str, "import_map": str, "verify_jwt": bool, "enabled": bool, "static_files": list}
+_KINDS = {str: "a text", bool: "true or false", list: "a list"}
+_SKIPPED = {"node_modules", ".git"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Bundle):
+    """A bundle with what Supabase wants to know of it; `verify_jwt` None: as it is there, True for a new function."""
+
+    verify_jwt: bool | None = None
+    import_map: str = ""
+    static_patterns: tuple[str, ...] = ()
+
+
+def as_source(bundle: Bundle) -> Source:
+    """The bundle itself where it is a Source, else one without settings of its own."""
+    if isinstance(bundle, Source):
+        return bundle
+    return Source(bundle.slug, bundle.files, bundle.entrypoint, bundle.origin, bundle.sha256)
+
+
+def known(project: Path) -> list[str]:
+    """The slugs found in the project's `supabase/functions/` folder.
+
+    Not those that config.toml switches off, nor folders without any code but tests. A folder whose name is no slug is
+    among them, so that `read` refuses it rather than that nobody hears of it.
+
+    Raises:
+        UsageError: config.toml cannot be read.
+    """
+    folder = project / FOLDER
+    if not folder.is_dir():
+        return []
+    settings = _settings(project)
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir()
+        and not entry.name.startswith(("_", "."))
+        and settings.get(entry.name, {}).get("enabled", True)
+        and (entry.name in settings or not _tests_only(entry))
+    )
+
+
+def _tests_only(folder: Path) -> bool:
+    code = [file for file in folder.rglob("*") if file.suffix in imports.CODE]
+    return all(_TEST.fullmatch(file.stem) for file in code)
+
+
+def read(slug: str, project: Path) -> Source:
+    """Read a function's source.
+
+    Raises:
+        NotFound: no folder of that name.
+        UsageError: a name that is no slug, no entrypoint, a file that cannot be read or lies outside the project, more
+            than 5 MB, bad settings.
+    """
+    folder = project / FOLDER / slug
+    if not _SLUG.fullmatch(slug):
+        words = f"{slug!r} is no name for a function"
+        raise UsageError(words, "letters, digits, - and _, a letter first; nothing of it was sent")
+    if not folder.is_dir():
+        hint = f"they are: {', '.join(known(project)) or 'none; write them with agentops init --edge'}"
+        raise NotFound(f"no function {slug!r} in {project / FOLDER}", hint)
+    settings = _settings(project).get(slug, {})
+    entrypoint = _entrypoint(slug, folder, settings, project)
+    import_map = _import_map(folder, settings, project)
+    patterns = tuple(_from_configuration(str(each)) for each in settings.get("static_files", []))
+    files: dict[str, str] = {}
+    for path in (
+        entrypoint,
+        *([import_map] if import_map else ()),
+        *_within(folder, project),
+        *_static(patterns, project),
+    ):
+        _add(files, path, project)
+    aliases = _aliases(files, import_map, project)
+    imports.reach(files, aliases, lambda path: _add(files, path, project), lambda path: (project / path).is_file())
+    size = sum(len(text.encode(errors="surrogateescape")) for text in files.values())
+    if size > MAXIMUM_BYTES:
+        raise UsageError(f"{slug} is {size:,} bytes of source, the limit is {MAXIMUM_BYTES:,}", f"look at {folder}")
+    jwt = settings.get("verify_jwt")
+    return source(
+        slug, files, entrypoint, origin=str(folder), verify_jwt=jwt, import_map=import_map, static_patterns=patterns
+    )
+
+
+def source(
+    slug: str,
+    files: Mapping[str, str],
+    entrypoint: str,
+    *,
+    origin: str,
+    verify_jwt: bool | None,
+    import_map: str,
+    static_patterns: tuple[str, ...],
+) -> Source:
+    """The source with its hash, which covers files, entrypoint and settings."""
+    content = json.dumps([entrypoint, verify_jwt, import_map, static_patterns, sorted(files.items())])
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    return Source(slug, files, entrypoint, origin, sha256, verify_jwt, import_map, static_patterns)
+
+
+def _settings(project: Path) -> dict[str, dict[str, Any]]:
+    file = project / CONFIGURATION
+    if not file.is_file():
+        return {}
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8")).get("functions", {})
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", "mend that file; nothing was sent") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{file}: functions is no table", "write [functions.SLUG]; nothing was sent")
+    settings = {name: entry for name, entry in found.items() if isinstance(entry, dict)}
+    for name, entry in settings.items():
+        wrong = [each for each, kind in _TEXTS.items() if not isinstance(entry.get(each, kind()), kind)]
+        if wrong:
+            words = f"{file}: {wrong[0]} of {name} is {entry[wrong[0]]!r}"
+            raise UsageError(words, f"it has to be {_KINDS[_TEXTS[wrong[0]]]}; nothing was sent")
+    return settings
+
+
+def _entrypoint(slug: str, folder: Path, settings: Mapping[str, Any], project: Path) -> str:
+    if settings.get("entrypoint"):
+        path = _from_configuration(str(settings["entrypoint"]))
+        if not (project / path).is_file():
+            raise UsageError(f"the entrypoint of {slug} is not there: {path}", f"see {CONFIGURATION}")
+        return path
+    for name in ENTRYPOINTS:
+        if (folder / name).is_file():
+            return f"{FOLDER}/{slug}/{name}"
+    raise UsageError(f"{folder} has no entrypoint", f"it needs an index.ts; nothing of {slug} was sent")
+
+
+def _import_map(folder: Path, settings: Mapping[str, Any], project: Path) -> str:
+    if settings.get("import_map"):
+        return _from_configuration(str(settings["import_map"]))
+    found = [folder / name for name in IMPORT_MAPS if (folder / name).is_file()]
+    if found:
+        return found[0].relative_to(project).as_posix()
+    return COMMON_IMPORT_MAP if (project / COMMON_IMPORT_MAP).is_file() else ""
+
+
+def _from_configuration(path: str) -> str:
+    """A path of config.toml, which stands in `supabase/`, as one below the project folder."""
+    return posixpath.normpath(posixpath.join("supabase", path))
+
+
+def _within(folder: Path, project: Path) -> Iterator[str]:
+    for file in sorted(folder.rglob("*")):
+        parts = file.relative_to(folder).parts
+        if file.is_file() and not any(part in _SKIPPED or part.startswith(".") for part in parts):
+            yield file.relative_to(project).as_posix()
+
+
+def _static(patterns: tuple[str, ...], project: Path) -> Iterator[str]:
+    for pattern in patterns:
+        if pattern.startswith(("..", "/")):
+            raise UsageError(f"static files outside the project: {pattern}", f"see {CONFIGURATION}")
+        for file in sorted(project.glob(pattern)):
+            if file.is_file():
+                yield file.relative_to(project).as_posix()
+
+
+def _add(files: dict[str, str], path: str, project: Path) -> None:
+    if path in files:
+        return
+    if path.startswith("../") or not (project / path).resolve().is_relative_to(project.resolve()):
+        raise UsageError(f"{path} lies outside the project folder {project}", "move it into supabase/functions/_shared")
+    try:
+        files[path] = (project / path).read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise UsageError(f"{project / path} cannot be read: {error.strerror}", "nothing was sent") from error
+
+
+def _aliases(files: dict[str, str], path: str, project: Path) -> dict[str, str | None]:
+    """The names that an import map gives; where it leads to another one (`importMap`), that one's."""
+    if not path:
+        return {}
+    aliases, other = imports.aliases(files[path], path)
+    if other:
+        _add(files, other, project)
+        aliases |= imports.aliases(files[other], other)[0]
+    return aliases

@@ -1,0 +1,170 @@
+"""`agentops target`, and what a target that is marked as production asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands.line import typed
+from tests.fakes.edge import Folder
+from tests.fakes.management_api import REF
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fakes.management_api import ManagementApi
+
+URL = f"supabase://{REF}"
+TEXT = f"""# Our stacks.
+target = "prod"  # careful
+
+[targets.prod]
+url = "{URL}"
+production = true
+
+[targets.stage]
+url = "postgresql://me:secret@db.example/stage"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project's `agentops.toml`, in the working folder."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "agentops.toml").write_text(TEXT)
+    return folder / "agentops.toml"
+
+
+def test_the_list_marks_the_current_one_and_hides_passwords(file: Path) -> None:
+    done = typed("target", "list", "--json")
+    rows = {row["name"]: row for row in done.json}
+    assert list(rows) == ["local", "sandbox", "prod", "stage"]
+    assert [name for name, row in rows.items() if row["current"]] == ["prod"]
+    assert rows["prod"] == {"name": "prod", "url": URL, "production": True, "current": True, "origin": str(file)}
+    assert rows["stage"]["url"] == "postgresql://me:***@db.example/stage"
+    assert "secret" not in done.out
+
+
+def test_origin_says_where_each_value_comes_from(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def origins(*words: str) -> dict[str, tuple[str, str]]:
+        found = typed(*words, "target", "show", "--origin", "--json").json
+        return {row["name"]: (row["value"], row["origin"]) for row in found}
+
+    found = origins()
+    assert found["target"] == ("prod", str(file))
+    assert found["url"] == (URL, str(file))
+    assert found["production"] == ("true", str(file))
+    assert found["access token"] == ("none", "default")
+    assert origins("--target", "stage")["target"] == ("stage", "--target")
+    monkeypatch.setenv("AGENTOPS_TARGET", "local")
+    assert origins()["target"] == ("local", "AGENTOPS_TARGET")
+    assert typed("--target", "prod", "target", "show").out.strip() == f"prod ({URL})"
+
+
+def test_use_keeps_comments_and_everything_else(file: Path) -> None:
+    assert typed("target", "use", "stage", "--check").code == 3
+    assert file.read_text() == TEXT
+    done = typed("target", "use", "stage", "--json")
+    assert (done.code, done.json["changed"], done.json["file"]) == (0, True, str(file))
+    assert file.read_text() == TEXT.replace('target = "prod"', 'target = "stage"')
+    again = typed("target", "use", "stage", "--json")
+    assert (again.code, again.json["changed"]) == (0, False)
+    assert typed("target", "use", "stage", "--check").code == 0
+
+
+def test_use_of_a_name_that_is_none_changes_nothing(file: Path) -> None:
+    done = typed("target", "use", "prd")
+    assert (done.code, "they are: local, sandbox, prod, stage" in done.err) == (5, True)
+    assert file.read_text() == TEXT
+
+
+def test_use_without_a_project_file_writes_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert typed("target", "use", "sandbox").code == 0
+    assert (tmp_path / "config" / "agentops" / "agentops.toml").read_text() == 'target = "sandbox"\n'
+    assert typed("target", "show").out.strip() == "sandbox"
+
+
+CHANGES = [
+    ("secrets", "set", "FEATURE_AGENT_CHAT=on"),
+    ("secrets", "unset", "A", "--yes"),
+    ("flags", "enable", "chat"),
+    ("deploy", "all"),
+    ("deploy", "delete", "ai-one", "--yes"),
+    ("deploy", "rollback", "ai-one"),
+    ("incident", "restore", "1", "--yes"),
+]
+
+
+@pytest.mark.usefixtures("file")
+@pytest.mark.parametrize("line", CHANGES)
+def test_production_asks_for_its_name_before_anything_is_sent(
+    project_api: ManagementApi, line: tuple[str, ...]
+) -> None:
+    asked = typed(*line, "--json")
+    error = json.loads(asked.err.strip().splitlines()[-1])
+    assert (asked.code, error["error"]) == (6, "not_confirmed")
+    assert f"prod ({URL}) is marked as production" in error["message"]
+    assert "--confirm prod" in error["hint"]
+    wrong = typed(*line, "--confirm", "prd")
+    assert (wrong.code, "--confirm prd is not the name of this target" in wrong.err) == (6, True)
+    # An address is the same target, and its name is asked for all the same.
+    assert typed("--target", URL, *line).code == 6
+    assert project_api.requests == []
+
+
+@pytest.mark.usefixtures("file")
+def test_the_name_lets_it_pass_and_looking_never_asks(project_api: ManagementApi) -> None:
+    assert typed("secrets", "set", "FEATURE_AGENT_CHAT=on", "--confirm", "prod").code == 0
+    assert typed("--confirm=prod", "flags", "enable", "voice").code == 0
+    assert project_api.secrets == {"FEATURE_AGENT_CHAT": "true", "FEATURE_AGENT_VOICE": "true"}
+    for line in (("secrets", "list"), ("flags", "list"), ("deploy", "list"), ("secrets", "set", "A=1", "--check")):
+        assert typed(*line).code in {0, 3}
+
+
+@pytest.mark.usefixtures("file")
+def test_switching_off_never_asks(project_api: ManagementApi) -> None:
+    project_api.secrets = {"FEATURE_AGENT_CHAT": "true", "FEATURE_AGENT_VOICE": "true"}
+    assert typed("flags", "disable", "chat").code == 0
+    assert typed("incident", "kill-switch").code == 0
+    assert project_api.secrets == {"FEATURE_AGENT_CHAT": "false", "FEATURE_AGENT_VOICE": "false"}
+
+
+@pytest.mark.usefixtures("file")
+@pytest.mark.parametrize(("answer", "code"), [("prod", 0), ("prd", 6), ("", 6), ("y", 6)])
+def test_on_a_terminal_the_name_has_to_be_typed(project_api: ManagementApi, answer: str, code: int) -> None:
+    parent, child = pty.openpty()
+    argv = [sys.executable, "-m", "agentops", "flags", "enable", "chat"]
+    process = subprocess.Popen(argv, stdin=child, stdout=child, stderr=child)
+    os.close(child)
+    shown = b""
+    deadline = time.monotonic() + 40
+    while b"type its name to go on" not in shown:
+        assert time.monotonic() < deadline, shown
+        shown += os.read(parent, 1000)
+    # Ctrl-D after an empty answer, which would be asked for again.
+    os.write(parent, f"{answer}\n".encode() if answer else b"\x04")
+    try:
+        while os.read(parent, 1000):
+            pass
+    except OSError:
+        pass  # the other end is closed
+    assert process.wait(40) == code
+    os.close(parent)
+    assert project_api.secrets == ({"FEATURE_AGENT_CHAT": "true"} if code == 0 else {})
+
+
+@pytest.mark.usefixtures("project_api")
+def test_results_name_the_target(file: Path) -> None:
+    Folder(file.parent).function("ai-one")
+    done = typed("deploy", "all", "--confirm", "prod")
+    assert (done.code, URL in done.out + done.err) == (0, True)

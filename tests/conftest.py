@@ -17,6 +17,7 @@ from agentops.platforms.local import LocalPlatform
 from agentops.store import schema
 from tests.fakes import management_api
 from tests.fakes.management_api import ManagementApi
+from tests.fakes.providers import Providers, last, say, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,13 @@ def project_api(_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> ManagementApi
     for name, value in api.environment.items():
         monkeypatch.setenv(name, value)
     return api
+
+
+@pytest.fixture
+def providers() -> Iterator[Providers]:
+    """OpenAI, which says what it was asked, and Graph; a file with a script of its own has its own."""
+    with serving(Providers(think=lambda body: say(f"You said {last(body)}."))) as found:
+        yield found
 
 
 @dataclass(frozen=True)

@@ -26,20 +26,12 @@ from tests.fakes.whatsapp import CUSTOMER, deliver, text
 from tests.store.test_costs import HIGHEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agentops.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240.0
 # What the scripted model's answer costs, by the usage that it reports.
 COST = prices.cost("gpt-6-luna", Usage(100, 40, 0, 10, 110)) or 0
-
-
-@pytest.fixture
-def providers() -> Iterator[Providers]:
-    with serving(Providers(think=lambda body: say(f"You said {last(body)}."))) as found:
-        yield found
 
 
 def bound(words: str) -> int:

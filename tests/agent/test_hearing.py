@@ -13,26 +13,18 @@ from agentops.functions import ai_whatsapp_webhook
 from agentops.server import reconcile
 from agentops.settings import CHAT
 from agentops.store import conversations, inbox, outbox, pacing, statuses
-from tests.fakes.chat import chat_stack, settled, states, until, working
-from tests.fakes.providers import Providers, last, say, serving
+from tests.fakes.chat import chat_stack, leased, settled, states, until, working
 from tests.fakes.stacks import recorded
 from tests.fakes.whatsapp import deliver, payload, signed, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agentops.stack import Stack
+    from tests.fakes.providers import Providers
 
 OTHER = "+250788000002"
 NUMBER = "106540352242922"
 # Conversations that wait, and that no worker holds.
 LET_GO = "select count(*) as n from agentops.conversations where lease_until is null and due_at > now()"
-
-
-@pytest.fixture
-def providers() -> Iterator[Providers]:
-    with serving(Providers(think=lambda body: say(f"You said {last(body)}."))) as found:
-        yield found
 
 
 async def converse(stack: Stack, *messages: dict[str, Any]) -> None:
@@ -54,12 +46,6 @@ async def tell(stack: Stack, reply: dict[str, Any], state: str, code: int | None
     status = {"id": reply["wamid"], "status": state, "biz_opaque_callback_data": reply["id"], **errors, **more}
     answer = await ai_whatsapp_webhook.handle(signed(payload(statuses=[status])), stack)
     assert answer.status == 200
-
-
-async def leased(stack: Stack, sender: str = OTHER) -> tuple[conversations.Lease, inbox.Message]:
-    await deliver(stack, text("hello", sender))
-    (job,) = await inbox.claim(stack.database, str(uuid.uuid4()), 1)
-    return job.lease, job.messages[0]
 
 
 async def put(stack: Stack, lease: conversations.Lease, message: inbox.Message) -> str:
@@ -197,7 +183,7 @@ def test_a_failure_that_is_told_before_the_answer_comes_keeps_the_reply_waiting(
 ) -> None:
     async def check() -> None:
         async with chat_stack(database_url, providers) as stack:
-            lease, message = await leased(stack)
+            lease, message = await leased(stack, OTHER)
             outbox_id = await put(stack, lease, message)
             assert (await outbox.sending(stack.database, lease, outbox_id, CHAT)).taken
             reply = {"id": outbox_id, "wamid": "wamid.first"}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,25 +10,17 @@ import pytest
 from agentops.clients.graph_codes import Action, action
 from agentops.functions import ai_whatsapp_webhook
 from agentops.server import reconcile
-from agentops.store import conversations, inbox, outbox, pacing
-from tests.fakes.chat import chat_stack, settled, states, until, working
-from tests.fakes.providers import Providers, last, say, serving
+from agentops.store import conversations, outbox, pacing
+from tests.fakes.chat import chat_stack, leased, settled, states, until, working
 from tests.fakes.stacks import recorded
 from tests.fakes.whatsapp import deliver, payload, signed, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agentops.stack import Stack
+    from tests.fakes.providers import Providers
 
 OTHER = "+250788000002"
 NUMBER = "106540352242922"
-
-
-@pytest.fixture
-def providers() -> Iterator[Providers]:
-    with serving(Providers(think=lambda body: say(f"You said {last(body)}."))) as found:
-        yield found
 
 
 async def converse(stack: Stack, *messages: dict[str, Any]) -> None:
@@ -318,13 +309,6 @@ def test_a_failed_status_does_not_end_a_reply_that_waits_to_be_tried_again(
             assert providers.sent == [], "the status says that it has arrived"
 
     asyncio.run(check())
-
-
-async def leased(stack: Stack) -> tuple[conversations.Lease, inbox.Message]:
-    await deliver(stack, text("hello"))
-    (job,) = await inbox.claim(stack.database, str(uuid.uuid4()), 1)
-    lease = job.lease
-    return lease, job.messages[0]
 
 
 def test_every_code_has_its_action() -> None:

@@ -21,8 +21,8 @@ from agentops.web import Request
 from tests.fakes import sending_worker
 from tests.fakes.chat import chat_stack, states, until
 from tests.fakes.sending_worker import Variant
+from tests.fakes.sockets import serving
 from tests.fakes.whatsapp import APP_SECRET, SLUG, deliver, text
-from tests.sandbox.serving import serving
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

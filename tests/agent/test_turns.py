@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -23,17 +23,8 @@ from tests.fakes.providers import Providers, call, last, say, serving
 from tests.fakes.stacks import recorded
 from tests.fakes.whatsapp import deliver, text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 ROOT = Path(__file__).parents[2]
 BURST = 0.3
-
-
-@pytest.fixture
-def providers() -> Iterator[Providers]:
-    with serving(Providers(think=lambda body: say(f"You said {last(body)}."))) as found:
-        yield found
 
 
 @pytest.mark.parametrize(("left", "said"), [("sending", ["two"]), ("pending", ["one", "two"])])

@@ -3,14 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agentops.agent import asking, loop, whatsapp
 from agentops.store import conversations, inbox, outbox
-from tests.fakes.chat import chat_stack, settled, states, until, working
+from tests.fakes.chat import chat_stack, leased, settled, states, until, working
 from tests.fakes.providers import Providers, call, last, say, serving
 from tests.fakes.stacks import recorded, set_flag
 from tests.fakes.whatsapp import CUSTOMER, deliver, text
@@ -280,13 +279,6 @@ def test_a_message_that_takes_its_worker_along_every_time_is_given_up(database_u
             assert len(providers.texts) == 1
 
     asyncio.run(check())
-
-
-async def leased(stack: Stack) -> tuple[conversations.Lease, inbox.Message]:
-    await deliver(stack, text("hello"))
-    (job,) = await inbox.claim(stack.database, str(uuid.uuid4()), 1)
-    lease = job.lease
-    return lease, job.messages[0]
 
 
 def test_a_long_answer_is_cut_at_a_sentence() -> None:

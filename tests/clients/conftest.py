@@ -7,7 +7,7 @@ import pytest
 from agentops.sandbox import addresses
 from agentops.sandbox.peers import app
 from tests.clients.peer import Desk, Peer, desk
-from tests.sandbox.serving import serving
+from tests.fakes.sockets import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.sandbox.serving import serving
+from tests.fakes.sockets import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import pytest
 
 from agentops.clients.graph import Deadline, Graph, GraphError, Sent
 from agentops.errors import Kind, UsageError
-from tests.sandbox.serving import closed_port
+from tests.fakes.sockets import closed_port
 
 if TYPE_CHECKING:
     from tests.clients.peer import Peer

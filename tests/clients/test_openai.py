@@ -11,7 +11,7 @@ import pytest
 
 from agentops.clients.openai import OpenAI, Overloaded, RateLimited, Reply, SpendLimit
 from agentops.errors import AgentOpsError, NotAuthorised, Unavailable, UsageError
-from tests.sandbox.serving import closed_port
+from tests.fakes.sockets import closed_port
 
 if TYPE_CHECKING:
     from tests.clients.peer import Peer

@@ -9,7 +9,7 @@ import pytest
 
 from agentops.clients.slack import Slack
 from agentops.errors import AgentOpsError, NotAuthorised, NotFound, Unavailable, UsageError
-from tests.sandbox.serving import closed_port
+from tests.fakes.sockets import closed_port
 
 if TYPE_CHECKING:
     from tests.clients.peer import Peer

@@ -10,22 +10,15 @@ import pytest
 from agentops.server import reconcile
 from tests.commands.line import typed
 from tests.fakes.chat import chat_stack, settled, states, until, working
-from tests.fakes.providers import Providers, last, say, serving
 from tests.fakes.whatsapp import CUSTOMER, deliver, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.fakes.providers import Providers
 
 FIELDS = [
     "id", "state", "customer", "correlation_id", "characters", "code", "error", "created_at", "sending_since",
     "sent_at",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def providers() -> Iterator[Providers]:
-    with serving(Providers(think=lambda body: say(f"You said {last(body)}."))) as found:
-        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from agentops.secret_values import digest
 from agentops.session import Session
 from tests.clients.peer import Peer
 from tests.commands.line import typed
-from tests.sandbox.serving import closed_port, serving
+from tests.fakes.sockets import closed_port, serving
 
 if TYPE_CHECKING:
     from tests.conftest import StackKeys

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 from agentops.clients import Clients
 from agentops.functions import ai_whatsapp_webhook
 from agentops.server import worker
+from agentops.store import inbox
 from tests.fakes.stacks import ALL_ON, open_stack
-from tests.fakes.whatsapp import APP_SECRET
+from tests.fakes.whatsapp import APP_SECRET, CUSTOMER, deliver, text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from agentops.server.context import ServerContext
     from agentops.stack import Stack
+    from agentops.store.conversations import Lease
+    from agentops.store.inbox import Message
     from tests.fakes.providers import Providers
 
 SECRETS = {
@@ -88,3 +91,10 @@ async def states(stack: Stack) -> list[str]:
 async def settled(stack: Stack) -> bool:
     """Whether nothing waits in the inbox."""
     return "queued" not in await states(stack)
+
+
+async def leased(stack: Stack, sender: str = CUSTOMER) -> tuple[Lease, Message]:
+    """A message of `sender`, and the lease of their conversation, which no worker holds."""
+    await deliver(stack, text("hello", sender))
+    (job,) = await inbox.claim(stack.database, str(uuid.uuid4()), 1)
+    return job.lease, job.messages[0]

@@ -23,11 +23,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import uvicorn
 from psycopg.rows import dict_row
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from tests.fakes import sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -412,15 +413,6 @@ def serving(api: ManagementApi) -> Iterator[ManagementApi]:
 def staged() -> Iterator[Stage]:
     """A socket on which projects can be shown, until the block ends."""
     stage = Stage()
-    config = uvicorn.Config(stage, port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        threading.Event().wait(0.005)
-    stage.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    try:
+    with sockets.serving(stage) as port:
+        stage.url = f"http://127.0.0.1:{port}"
         yield stage
-    finally:
-        server.should_exit = True
-        thread.join(10)

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agentops.sandbox import model
+from tests.fakes import sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,19 +130,12 @@ def last(body: dict[str, Any]) -> str:
 @contextmanager
 def serving(providers: Providers) -> Iterator[Providers]:
     """The providers on a port of their own, until the block ends."""
-    config = uvicorn.Config(providers.app(), port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=0)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        threading.Event().wait(0.005)
-    providers.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    try:
-        yield providers
-    finally:
-        providers.hold.set()
-        server.should_exit = True
-        thread.join(5)
+    with sockets.serving(providers.app()) as port:
+        providers.url = f"http://127.0.0.1:{port}"
+        try:
+            yield providers
+        finally:
+            providers.hold.set()
 
 
 def _answer(output: list[dict[str, Any]]) -> dict[str, Any]:

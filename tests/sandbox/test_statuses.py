@@ -15,7 +15,7 @@ from agentops.agent import whatsapp_payload
 from agentops.sandbox import APP_SECRET, WEBHOOK_URL, peers
 from agentops.sandbox.statuses import Statuses
 from tests.fakes.chat import until
-from tests.sandbox.serving import serving
+from tests.fakes.sockets import serving
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -9,7 +9,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
@@ -19,21 +19,12 @@ from agentops.settings import CHAT
 from agentops.store import conversations, inbox, outbox
 from agentops.store.conversations import LeaseLost
 from tests.fakes.chat import chat_stack, context, settled, states, until, working
-from tests.fakes.providers import Providers, last, say, serving
+from tests.fakes.providers import Providers, last
 from tests.fakes.stacks import recorded, set_flag
 from tests.fakes.whatsapp import deliver, text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 ROOT = Path(__file__).parents[2]
 OTHER = "+250788000002"
-
-
-@pytest.fixture
-def providers() -> Iterator[Providers]:
-    with serving(Providers(think=lambda body: say(f"You said {last(body)}."))) as found:
-        yield found
 
 
 def test_a_customers_quick_messages_are_answered_one_by_one_in_order(database_url: str, providers: Providers) -> None:

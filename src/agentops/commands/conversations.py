@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from agentops.commands import Check, Yes
 from agentops.errors import Kind, NotFound
 from agentops.redact import mask_phone
 from agentops.session import Answer, Session
@@ -21,8 +22,6 @@ from agentops.store.conversations_admin import Conversation, Said
 Name = Annotated[str, typer.Argument(metavar="ID|+250…", help="A conversation's number, or the customer's phone.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many, last spoken in first.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show what was said; that is audited.")]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +51,9 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Line):
     """One conversation with its history."""
 
-    id: int
-    customer: str
-    phone_id: str
-    messages: int
-    queued: int
-    last_at: datetime | None
-    working: bool
     revealed: bool
     history: Sequence[Words]
 
@@ -146,21 +138,12 @@ def _identity(name: str) -> str:
 
 
 def _line(each: Conversation) -> Line:
-    return Line(
-        id=each.id,
-        customer=mask_phone(each.customer),
-        phone_id=each.phone_id,
-        messages=each.messages,
-        queued=each.queued,
-        last_at=each.last_at,
-        working=each.working,
-    )
+    return Line(**{**asdict(each), "customer": mask_phone(each.customer)})
 
 
 def _shown(each: Conversation, said: Sequence[Said], *, reveal: bool) -> Shown:
-    line = _line(each)
     words = [_words(one, reveal=reveal) for one in said]
-    return Shown(**{name: getattr(line, name) for name in Line.__slots__}, revealed=reveal, history=words)
+    return Shown(**asdict(_line(each)), revealed=reveal, history=words)
 
 
 def _words(one: Said, *, reveal: bool) -> Words:

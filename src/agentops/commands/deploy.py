@@ -153,10 +153,13 @@ async def _deploy(session: Session, slugs: list[str], *, check: bool, force: boo
 def _known(session: Session) -> list[str]:
     """Every slug that can be deployed from here: Python for a stack of one's own, TypeScript for a hosted project."""
     from agentops.platforms import bundle
-    from agentops.platforms.supabase import sources
 
     project = session.process.project
-    found = sources.known(project) if session.process.hosted else bundle.known(project)
+    if not session.process.hosted:
+        return bundle.known(project)
+    from agentops.platforms.supabase import sources
+
+    found = sources.known(project)
     if not found:
         raise UsageError(f"there is nothing to deploy in {project / sources.FOLDER}", "agentops init --edge")
     return found
@@ -165,10 +168,13 @@ def _known(session: Session) -> list[str]:
 def _bundle(session: Session, slug: str) -> Bundle:
     """Read a function's source. Raises as `read` of the module that knows its kind."""
     from agentops.platforms import bundle
-    from agentops.platforms.supabase import sources
 
     project = session.process.project
-    return sources.read(slug, project) if session.process.hosted else bundle.read(slug, project)
+    if not session.process.hosted:
+        return bundle.read(slug, project)
+    from agentops.platforms.supabase import sources
+
+    return sources.read(slug, project)
 
 
 def _read(session: Session, slugs: Sequence[str]) -> tuple[list[Bundle], dict[str, str]]:

@@ -7,12 +7,13 @@ notice is ours: it tells a customer that their voucher was approved or not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import typer
 
+from agentops.commands import Check, Yes
 from agentops.errors import Kind, NotFound
 from agentops.redact import mask_phone, scrub
 from agentops.session import Answer, Session
@@ -25,8 +26,6 @@ State = Annotated[
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many, newest first.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show what the customer wrote; that is audited.")]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +44,9 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Line):
     """One message in full. `reply` is the state of the reply written for it; `said` and `payload` only if revealed."""
 
-    id: int
-    state: str
-    customer: str | None
-    kind: str
-    attempts: int
-    received_at: datetime
-    finished_at: datetime | None
-    error: str | None
-    correlation_id: str
     turn: int | None
     reply: str | None
     reply_error: str | None
@@ -120,26 +110,17 @@ def _answer(plan: Sequence[Change], *, check: bool) -> Answer:
 
 
 def _line(entry: Entry) -> Line:
-    return Line(
-        id=entry.id,
-        state=entry.state,
-        customer=mask_phone(entry.customer) if entry.customer else None,
-        kind=entry.kind,
-        attempts=entry.attempts,
-        received_at=entry.received_at,
-        finished_at=entry.finished_at,
-        error=str(scrub(entry.error)) if entry.error else None,
-        correlation_id=entry.correlation_id,
-    )
+    customer = mask_phone(entry.customer) if entry.customer else None
+    error = str(scrub(entry.error)) if entry.error else None
+    return Line(**{**asdict(entry), "customer": customer, "error": error})
 
 
 def _shown(found: Detail, *, reveal: bool) -> Shown:
     from agentops.agent.whatsapp_payload import inbound
 
-    line = _line(found.entry)
     payload = dict(found.payload)
     return Shown(
-        **{name: getattr(line, name) for name in Line.__slots__},
+        **asdict(_line(found.entry)),
         turn=found.turn,
         reply=found.reply_state,
         reply_error=str(scrub(found.reply_error)) if found.reply_error else None,

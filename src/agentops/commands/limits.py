@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentops.commands import Check
 from agentops.errors import Kind, UsageError
 from agentops.session import Answer, Session
 
 if TYPE_CHECKING:
     from agentops.store.limits import Known
 
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
 Settings = Annotated[
     list[str],
     typer.Argument(

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from agentops import files
 from agentops.errors import AgentOpsError, UsageError
 from agentops.session import Session
 
@@ -67,8 +67,5 @@ def _kept(file: Path, token: str) -> bool:
         file.chmod(0o600)
         return False
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    with os.fdopen(handle, "w", encoding="ascii") as stream:  # mkstemp makes it 0600
-        stream.write(token + "\n")
-    Path(fresh).replace(file)
+    files.replace(file, f"{token}\n".encode())
     return True

@@ -6,8 +6,6 @@ Filters combine: a line is shown when all of them match. Piped, every line is on
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from agentops import files
 from agentops.commands import slugs as known_slugs
 from agentops.errors import AgentOpsError, Conflict, Kind, UsageError
 from agentops.events import LEVELS
@@ -231,13 +230,7 @@ async def _note_unknown(session: Session, platform: Platform, slugs: tuple[str, 
 
 def _write(file: Path, content: bytes) -> None:
     """Replace the file in one step; its mode is 0600 from the first byte."""
-    handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(file)
+        files.replace(file, content)
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
         raise AgentOpsError(f"{file} could not be written: {error.strerror}") from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentops.commands import Check, Yes
 from agentops.errors import Conflict, Kind
 from agentops.redact import mask_phone
 from agentops.session import Answer, Session
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from agentops.store.outbox import Entry
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The reply's id.")]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
 
 
 class State(StrEnum):
@@ -116,7 +116,7 @@ async def resolve(
     session: Session,
     id_: Id,
     word: Annotated[Word, typer.Option("--as", help="What happened to it, or to send it again.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     check: Check = False,
 ) -> Answer:
     """Say of an uncertain reply that it was sent, that it failed, or to send it again (also one that failed).

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import typer
 
+from agentops.commands import Check, Yes
 from agentops.errors import Conflict, Kind, NotFound, UsageError
 from agentops.redact import mask_phone, scrub
 from agentops.session import Answer, Session
@@ -35,8 +36,6 @@ Number = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with it.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show phones and codes in full; this is audited.")]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 # Why a customer is not told of a decision.

@@ -10,18 +10,16 @@ minutes, so without `wait` nothing is called confirmed.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agentops.embedded import locks
 from agentops.errors import AgentOpsError, NotFound, TimedOut, Unavailable, Unverified
 from agentops.incidents.kill_switch import Confirmation, Killed, Plan, Restorable, Restored
 from agentops.platforms import LogFilter
 from agentops.platforms.supabase import flags, secrets
-from agentops.platforms.supabase.kept import append
+from agentops.platforms.supabase.journal import Journal
 from agentops.settings import CHAT, VOICE, flag_alias
 from agentops.store.incidents import Incident, Moment
 
@@ -66,30 +64,19 @@ class _Was:
     unset: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Book:
-    """The incidents of one project, a line each time something happens to one."""
+    """The incidents of one project, an entry each time something happens to one."""
 
-    folder: Path
-
-    @property
-    def file(self) -> Path:
-        """Lines of JSON, oldest first."""
-        return self.folder / "incidents.jsonl"
+    def __init__(self, folder: Path) -> None:
+        self._journal = Journal(folder / "incidents.jsonl")
 
     def entries(self) -> list[dict[str, Any]]:
-        """All lines; one that a crash cut off is left out.
+        """All entries, oldest first.
 
         Raises:
             AgentOpsError: they are there and cannot be read.
         """
-        try:
-            lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise AgentOpsError(f"{self.file} cannot be read: {error.strerror}", "see its permissions") from error
-        return [entry for entry in map(_entry, lines) if entry is not None]
+        return [entry for entry in self._journal.entries() if _is_entry(entry)]
 
     def listed(self) -> list[Incident]:
         """All incidents, newest first."""
@@ -134,16 +121,11 @@ class Book:
         Raises:
             AgentOpsError: it cannot be written.
         """
-        try:
-            for folder in (self.folder.parent.parent, self.folder.parent, self.folder):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with locks.locked(self.folder / "incidents.lock"):
-                if number is None:
-                    known = self.open()
-                    number = known.id if known else max((each["id"] for each in self.entries()), default=0) + 1
-                append(self.file, json.dumps({"id": number, "at": datetime.now(UTC).isoformat(), **entry}))
-        except OSError as error:
-            raise AgentOpsError(f"{self.file} could not be written: {error.strerror}", "see its disk") from error
+        with self._journal.writing() as append:
+            if number is None:
+                known = self.open()
+                number = known.id if known else max((each["id"] for each in self.entries()), default=0) + 1
+            append({"id": number, "at": datetime.now(UTC).isoformat(), **entry})
         return number
 
 
@@ -310,15 +292,11 @@ async def _logged(platform: SupabasePlatform, slugs: Sequence[str], since: datet
         return set()  # asked again in ten seconds; what stays unsaid is told as unconfirmed
 
 
-def _entry(line: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
+def _is_entry(found: dict[str, Any]) -> bool:
     match found:
         case {"id": int(), "action": str(), "by": str(), "at": str()}:
-            return dict(found)
-    return None
+            return True
+    return False
 
 
 def _incident(entry: dict[str, Any]) -> Incident:

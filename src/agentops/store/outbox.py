@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 _SQL = statements(__file__)
 
 Settled = Literal["sent", "sending", "failed"]
-STATES = ("pending", "sending", "sent", "delivered", "read", "uncertain", "failed")
 ACTOR = "agentops"
 # One message per 6 s to one customer, ten in a row (Meta lets 45 be borrowed; ten keeps well away from it).
 INTERVAL_SECONDS = 6.0

@@ -9,16 +9,17 @@ The API keeps no versions, so what a rollback needs is kept here, written whole 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agentops.embedded import locks
+from agentops import files
 from agentops.errors import AgentOpsError
+from agentops.platforms.supabase.journal import Journal, make_folders
 from agentops.platforms.supabase.sources import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +49,16 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file = folder / "deployments.jsonl"
-        # The file's records, and which state of the file they are of.
-        self._read: tuple[tuple[int, int, int], list[Record]] | None = None
+        self._journal = Journal(folder / "deployments.jsonl")
 
     def records(self, slug: str | None = None) -> list[Record]:
-        """All records, newest first. A last line that a crash cut off is left out.
+        """All records, newest first.
 
         Raises:
             AgentOpsError: they are there and cannot be read.
         """
-        try:
-            about = self._file.stat()
-            if self._read is None or self._read[0] != (about.st_ino, about.st_size, about.st_mtime_ns):
-                lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
-                found = [record for record in map(_record, reversed(lines)) if record is not None]
-                self._read = ((about.st_ino, about.st_size, about.st_mtime_ns), found)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise AgentOpsError(f"{self._file} cannot be read: {error.strerror}", "see its permissions") from error
-        return [record for record in self._read[1] if slug in {None, record.slug}]
+        wanted = [entry for entry in reversed(self._journal.entries()) if slug in {None, entry.get("slug")}]
+        return [record for record in map(_record, wanted) if record is not None]
 
     def newest(self, slug: str) -> Record | None:
         """The last record of a function."""
@@ -80,12 +70,8 @@ class Kept:
         Raises:
             AgentOpsError: it cannot be written.
         """
-        try:
-            self._make()
-            with locks.locked(self._folder / "deployments.lock"):
-                append(self._file, json.dumps(asdict(record)))
-        except OSError as error:
-            raise AgentOpsError(f"{self._file} could not be written: {error.strerror}", "see its disk") from error
+        with self._journal.writing() as append:
+            append(asdict(record))
 
     def keep(self, source: Source) -> None:
         """Write a source down, whole or not at all.
@@ -97,17 +83,9 @@ class Kept:
         if self.source(source.sha256) is not None:
             return
         try:
-            self._make()
-            handle, name = tempfile.mkstemp(dir=file.parent)
-            try:
-                with os.fdopen(handle, "w", encoding="ascii") as stream:
-                    json.dump(asdict(source), stream)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                Path(name).replace(file)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            make_folders(self._folder)
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            files.replace(file, json.dumps(asdict(source)).encode())
         except OSError as error:
             raise AgentOpsError(f"{file} could not be written: {error.strerror}", "nothing was sent") from error
 
@@ -122,26 +100,9 @@ class Kept:
     def _place(self, sha256: str) -> Path:
         return self._folder / "sources" / f"{sha256}.json"
 
-    def _make(self) -> None:
-        for folder in (self._folder.parent.parent, self._folder.parent, self._folder, self._folder / "sources"):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-
-def append(file: Path, line: str) -> None:
-    """Append one line, on disk when this returns; whoever calls holds the file's lock."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+def _record(entry: dict[str, Any]) -> Record | None:
     try:
-        size = os.fstat(descriptor).st_size
-        # A line that a crash cut off must not swallow this one.
-        cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, (("\n" if cut else "") + line + "\n").encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _record(line: str) -> Record | None:
-    try:
-        return Record(**json.loads(line))
-    except (ValueError, TypeError):
+        return Record(**entry)
+    except TypeError:
         return None

@@ -1,0 +1,86 @@
+"""Lines of JSON that only grow, in a hosted project's folder: what its API does not keep.
+
+writing() ── the file's lock ──> append(entry), on disk when it returns          entries() ──> oldest first
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from agentops.embedded import locks
+from agentops.errors import AgentOpsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Entry = dict[str, Any]
+
+
+class Journal:
+    """One file; it and its folders are this user's alone."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        # What was read, and of which state of the file.
+        self._known: tuple[tuple[int, int, int], list[Entry]] | None = None
+
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first. A line that a crash cut off is left out.
+
+        Raises:
+            AgentOpsError: they are there and cannot be read.
+        """
+        try:
+            about = self._file.stat()
+            state = (about.st_ino, about.st_size, about.st_mtime_ns)
+            if self._known is None or self._known[0] != state:
+                lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
+                self._known = state, [entry for entry in map(_entry, lines) if entry is not None]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise AgentOpsError(f"{self._file} cannot be read: {error.strerror}", "see its permissions") from error
+        return self._known[1]
+
+    @contextmanager
+    def writing(self) -> Iterator[Callable[[Entry], None]]:
+        """Hold the lock; gives what appends an entry.
+
+        Raises:
+            AgentOpsError: it cannot be written.
+        """
+        try:
+            make_folders(self._file.parent)
+            with locks.locked(self._file.with_suffix(".lock")):
+                yield self._append
+        except OSError as error:
+            raise AgentOpsError(f"{self._file} could not be written: {error.strerror}", "see its disk") from error
+
+    def _append(self, entry: Entry) -> None:
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            # A line that a crash cut off must not swallow this one.
+            cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, (("\n" if cut else "") + json.dumps(entry) + "\n").encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def make_folders(project: Path) -> None:
+    """Make a project's folder and those it stands in (`<home>/supabase/<ref>`), for this user only."""
+    for folder in (project.parent.parent, project.parent, project):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _entry(line: str) -> Entry | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -145,6 +145,20 @@ def test_any_shape_is_answered_200(database_url: str) -> None:
     asyncio.run(check())
 
 
+def test_an_error_of_the_account_is_logged_once_by_its_code(database_url: str) -> None:
+    async def check() -> None:
+        async with chat_stack(database_url) as stack:
+            content = payload(errors=[{"code": 131031, "title": "Account locked"}, {"title": "no code"}, "no error"])
+            for _ in range(2):
+                assert (await ai_whatsapp_webhook.handle(signed(content), stack)).status == 200
+            told = [event.data for event in recorded(stack).events if event.event == "ai.whatsapp.account.error"]
+            assert [each["code"] for each in told] == [131031, None, None]
+            assert told[0]["error"] == "code 131031: Meta has locked the account"
+            assert "Business Support Home" in told[0]["hint"]
+
+    asyncio.run(check())
+
+
 def test_a_database_that_is_down_is_503_so_that_meta_delivers_again(database_url: str) -> None:
     async def check() -> None:
         async with chat_stack(database_url) as stack:

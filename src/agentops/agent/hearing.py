@@ -4,6 +4,7 @@ sent, delivered, read → the outbox, monotonic · a blocked number that sends a
 failed → its code → Action ─ token, policy, rate: the number stops, the reply waits    (`health` names it)
                            ├ pair, transient:     the customer's lane waits, the reply is tried again
                            └ window, refused:     the reply failed
+an error of the account, of no reply → an event that names it; what it stops is seen when something is sent
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from agentops.store import outbox, pacing, statuses
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agentops.events import Events
     from agentops.stack import Stack
     from agentops.store.outbox import Status
 
@@ -46,6 +48,14 @@ async def hear(found: Sequence[Status], stack: Stack) -> int:
             retry_in_ms=None if each.seconds is None else round(each.seconds * 1000),
         )
     return heard.changed + len(failed)
+
+
+def account(codes: Sequence[int | None], events: Events) -> None:
+    """Tell what Meta said of the account itself, by its codes; None is an error without one."""
+    for code in codes:
+        action = Action.REFUSED if code is None else graph_codes.action(code)
+        error = "an error without a code" if code is None else graph_codes.words(code)
+        events.error("ai.whatsapp.account.error", error=error, code=code, hint=graph_codes.FIXES.get(action))
 
 
 def _failure(status: Status) -> statuses.Failure:

@@ -92,6 +92,8 @@ class Delivery:
     reports: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     rest: list[Other] = field(default_factory=list)
+    # What Meta told of the account itself: codes by the id of their evidence in `rest`, None where it has none.
+    account: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def others(self) -> list[str]:
@@ -170,7 +172,9 @@ def _take(found: Delivery, change: object, entry: dict[str, Any]) -> None:
     for status in updates.get("statuses", []):
         _take_status(found, status)
     for error in updates.get("errors", []):
-        found.rest.append(_other("errors", {"error": error, "time": entry.get("time")}))
+        other = _other("errors", {"error": error, "time": entry.get("time")})
+        found.rest.append(other)
+        found.account[other.message_id] = _code(error)
     for echo in updates.get("message_echoes", []):
         found.rest.append(_other("echo", {"echo": echo}, "echo"))
 
@@ -193,8 +197,7 @@ def _take_status(found: Delivery, status: object) -> None:
     if not isinstance(status, dict) or not isinstance(wamid, str) or not _ID.fullmatch(wamid) or state is None:
         found.rest.append(_other("status", {"status": status}))
         return
-    code = next((_at(error, "code") for error in _list(status, "errors") if isinstance(error, dict)), None)
-    code = code if isinstance(code, int) and 0 <= code < _CODES else None
+    code = next((_code(error) for error in _list(status, "errors") if isinstance(error, dict)), None)
     words = None if code is None else f"code {code}"
     found.reports[wamid, str(said)] = status
     found.statuses.append(Status(wamid, state, _uuid(status.get("biz_opaque_callback_data")), words, code))  # type: ignore[arg-type]  # the table's values are the states
@@ -239,6 +242,11 @@ def _shared_phone(message: dict[str, Any]) -> str | None:
 def _other(name: str, payload: object, kind: str = "other") -> Other:
     held = payload if isinstance(payload, dict) else {"content": payload}
     return Other(_hash(held), name, kind, held)
+
+
+def _code(error: object) -> int | None:
+    code = _at(error, "code")
+    return code if isinstance(code, int) and 0 <= code < _CODES else None
 
 
 def _list(holder: object, name: str) -> list[Any]:

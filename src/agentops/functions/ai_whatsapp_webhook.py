@@ -135,6 +135,10 @@ async def _received(found: Delivery, request: Request, stack: Stack) -> inbox.Re
             "ai.whatsapp.webhook.exception", error=failure.message, stored="one by one"
         )
         received = await _one_by_one(batch, request, stack)
+    hearing.account(
+        [code for each, code in found.account.items() if each not in received.duplicates],
+        stack.events.bind(request.correlation_id, request.slug),
+    )
     evidence = {other.message_id for other in found.rest}
     known = tuple(each for each in received.duplicates if each not in evidence)
     skipped = received.skipped - len(found.rest) + len(received.duplicates) - len(known)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ import pytest
 from agentops import embedded, seal
 from agentops.platforms.local import LocalPlatform
 from agentops.store import schema
-from tests.fakes import management_api
+from tests.fakes import databases, management_api
+from tests.fakes.machines import Machines
 from tests.fakes.management_api import ManagementApi
 from tests.fakes.providers import Providers, last, say, serving
 
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 
     from tests.fakes.management_api import Stage
 
-_numbers = itertools.count()
+
+def pytest_configure() -> None:
+    """Let the commands that tests start hear Ctrl-C: a shell's background job ignores it, and so would its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: tests of processes wait more than they compute."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,13 +54,28 @@ def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A running PostgreSQL: its address with `{database}` for a name, and where databases are made fast."""
+
+    address: str
+    tablespace: str
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a running PostgreSQL, without a database name: a callable of `str.format(database=…)`."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The PostgreSQL of this run."""
     state = tmp_path_factory.mktemp("postgres")
     url = embedded.attach(state).url
-    yield url.replace("/agentops?", "/{database}?")
-    embedded.remove(state)
+    with databases.tablespace(url) as tablespace:
+        yield Cluster(url.replace("/agentops?", "/{database}?"), tablespace)
+        embedded.remove(state)
+
+
+@pytest.fixture(scope="session")
+def postgres(cluster: Cluster) -> str:
+    """The address of a running PostgreSQL, without a database name: a callable of `str.format(database=…)`."""
+    return cluster.address
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +91,20 @@ def project_api(_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> ManagementApi
     for name, value in api.environment.items():
         monkeypatch.setenv(name, value)
     return api
+
+
+@pytest.fixture
+def shared_project(project_api: ManagementApi, database_url: str, monkeypatch: pytest.MonkeyPatch) -> ManagementApi:
+    """The hosted project whose database has our schema, as the target."""
+    project_api.database_url = database_url
+    monkeypatch.setenv("AGENTOPS_TARGET", f"supabase://{management_api.REF}")
+    return project_api
+
+
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machines:
+    """Says on which machine of the team the next command is typed."""
+    return Machines(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -90,15 +129,15 @@ def stack_keys() -> StackKeys:
 
 
 @pytest.fixture(scope="session")
-def template(postgres: str, stack_keys: StackKeys) -> str:
-    """A migrated, live stack's database, to be copied."""
+def template(cluster: Cluster, stack_keys: StackKeys) -> str:
+    """A migrated, live stack's database, to be copied; its copies are made where it is."""
     name = "template_stack"
-    with psycopg.connect(postgres.format(database="agentops"), autocommit=True) as connection:
-        connection.execute(f"create database {name}".encode())
+    with psycopg.connect(cluster.address.format(database="agentops"), autocommit=True) as connection:
+        connection.execute(f"create database {name} tablespace {cluster.tablespace}".encode())
 
     async def prepare() -> None:
         platform = await LocalPlatform.open(
-            postgres.format(database=name), label="test", actor="tester@here", home=Path("unused")
+            cluster.address.format(database=name), label="test", actor="tester@here", home=Path("unused")
         )
         await schema.migrate(platform)
         await platform.query(
@@ -113,8 +152,5 @@ def template(postgres: str, stack_keys: StackKeys) -> str:
 @pytest.fixture
 def database_url(postgres: str, template: str) -> Iterator[str]:
     """A fresh copy of the template, dropped afterwards."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres.format(database="agentops"), autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}".encode())
-        yield postgres.format(database=name)
-        connection.execute(f"drop database {name} with (force)".encode())
+    with databases.copied(postgres, template) as url:
+        yield url

@@ -23,12 +23,17 @@ PLACES = {"ID": "1", "SLUG": "ai-create-voucher", "F": "settings.env", "N": "2",
 
 
 def lines() -> list[str]:
-    """Every command line of the page: in blocks a line each, in sentences between backticks."""
+    """Every command line of the page."""
+    return lines_of(README)
+
+
+def lines_of(page: str) -> list[str]:
+    """Every command line of (a part of) the page: in blocks a line each, in sentences between backticks."""
     found = []
-    for block in _BLOCK.findall(README):
+    for block in _BLOCK.findall(page):
         found += [line.split("  #")[0].strip() for line in block.splitlines()]
-    found += re.findall(r"`([^`]+)`", _BLOCK.sub("", README))
-    found += re.findall(r"\$\((agentops [^)]*)\)", README)
+    found += re.findall(r"`([^`]+)`", _BLOCK.sub("", page))
+    found += re.findall(r"\$\((agentops [^)]*)\)", page)
     return [line for line in dict.fromkeys(found) if line.strip() and _command(line)]
 
 

@@ -44,24 +44,24 @@ def drawn(rows: list[Row], monkeypatch: pytest.MonkeyPatch, width: int = 80) -> 
     monkeypatch.setenv("COLUMNS", str(width))
     terminal = Terminal()
     with contextlib.redirect_stdout(terminal):
-        render.result(rows, as_json=False, target="local")
+        render.result(rows, as_json=False, place="target local")
     return terminal.getvalue().splitlines()
 
 
 def test_a_pipe_gets_tab_separated_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    render.result([Row("a", "ok", "two\nlines\tand a tab")], as_json=False, target="local")
+    render.result([Row("a", "ok", "two\nlines\tand a tab")], as_json=False, place="target local")
     assert capsys.readouterr().out.split("\t")[:3] == ["a", "ok", "two lines and a tab"]
 
 
 def test_json_is_an_array_for_many_and_a_document_for_one(capsys: pytest.CaptureFixture[str]) -> None:
     at = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
-    render.result([Row("a", "ok", "f", at=at)], as_json=True, target="local")
+    render.result([Row("a", "ok", "f", at=at)], as_json=True, place="target local")
     assert json.loads(capsys.readouterr().out) == [
         {"name": "a", "status": "ok", "finding": "f", "hint": None, "changed": False, "at": "2026-01-01T00:00:00.000Z"}
     ]
-    render.result(Row("a", "ok", "f"), as_json=True, target="local")
+    render.result(Row("a", "ok", "f"), as_json=True, place="target local")
     assert json.loads(capsys.readouterr().out)["name"] == "a"
-    render.result([], as_json=True, target="local")
+    render.result([], as_json=True, place="target local")
     assert capsys.readouterr().out == "[]\n"
 
 
@@ -137,7 +137,7 @@ def test_sentences_are_folded_between_words_and_what_is_copied_is_not(
     for value, expected in ((Words(words), lines), (Words(words, verbatim=True), [words])):
         terminal = Terminal()
         with contextlib.redirect_stdout(terminal):
-            render.result(value, as_json=False, target="local")
+            render.result(value, as_json=False, place="target local")
         assert terminal.getvalue().splitlines() == expected
 
 
@@ -152,14 +152,16 @@ def test_a_note_stands_below_what_was_printed_before() -> None:
     file: list[str] = []
     stdout, stderr = Both(), Both()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        render.result([Row("a", "ok", "f", changed=True)], as_json=False, target="local", summary=True)
+        render.result([Row("a", "ok", "f", changed=True)], as_json=False, place="target local", summary="changed")
     assert [text.split("\t")[0].split(":")[0] for text in file if text] == ["a", "target local"]
 
 
 def test_what_changed_is_summed_up_with_the_target(capsys: pytest.CaptureFixture[str]) -> None:
-    render.result(ROWS, as_json=False, target="local", summary=True)
+    render.result(ROWS, as_json=False, place="target local", summary="changed")
     assert capsys.readouterr().err == "target local: 1 changed, 1 unchanged\n"
-    render.result(ROWS, as_json=False, target="local")
+    render.result(ROWS, as_json=False, place="target local", summary="would change")
+    assert capsys.readouterr().err == "target local: 1 would change, 1 unchanged\n"
+    render.result(ROWS, as_json=False, place="target local")
     assert capsys.readouterr().err == ""
 
 
@@ -177,20 +179,20 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch, n
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setattr("sys.stderr", terminal)
-    render.result(ROWS, as_json=False, target="local")
+    render.result(ROWS, as_json=False, place="target local")
     render.error(NotFound("gone"), as_json=False)
     assert "\x1b[1;31m" in terminal.getvalue()
     monkeypatch.setenv(name, value)
     plain = Terminal()
     monkeypatch.setattr("sys.stdout", plain)
     monkeypatch.setattr("sys.stderr", plain)
-    render.result(ROWS, as_json=False, target="local")
+    render.result(ROWS, as_json=False, place="target local")
     render.error(NotFound("gone"), as_json=False)
     assert "\x1b" not in plain.getvalue()
 
 
 def test_no_pipe_ever_gets_a_colour(capsys: pytest.CaptureFixture[str]) -> None:
-    render.result(ROWS, as_json=False, target="local", summary=True)
+    render.result(ROWS, as_json=False, place="target local", summary="changed")
     render.error(NotFound("gone", "look"), as_json=False)
     shown = capsys.readouterr()
     assert "\x1b" not in shown.out + shown.err
@@ -236,3 +238,32 @@ def test_an_error_is_folded_on_a_terminal_and_a_command_to_copy_is_not(monkeypat
     *message, hint = terminal.getvalue().splitlines()
     assert max(map(len, message)) <= 40
     assert hint == "  → agentops logs show --correlation 07f1a185-df17-474b-ae6f"
+
+
+def test_what_is_said_after_a_command_to_copy_is_folded_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    render.error(NotFound("gone", "agentops logs show --limit 5, to see the last words of it"), as_json=False)
+    render.error(NotFound("gone", f"agentops logs show --grep {'x' * 30}, to see the last words of it"), as_json=False)
+    assert terminal.getvalue().splitlines() == [
+        "agentops: gone",
+        "  → agentops logs show --limit 5, to see",
+        "      the last words of it",
+        "agentops: gone",
+        f"  → agentops logs show --grep {'x' * 30}, to see the last words of it",
+    ]
+
+
+def test_each_line_of_an_error_is_folded_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    with contextlib.redirect_stderr(terminal):
+        render.error(NotFound("2 of 2 failed\n  one: it is not what it was\n  two: so is this"), as_json=False)
+    assert terminal.getvalue().splitlines() == [
+        "agentops: 2 of 2 failed",
+        "  one: it is not what it was",
+        "  two: so is this",
+    ]

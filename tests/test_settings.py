@@ -40,6 +40,18 @@ def test_the_users_own_file_counts_last(tmp_path: Path) -> None:
     assert (found.target, found.project) == ("postgresql://mine/db", tmp_path)
 
 
+def test_the_sandbox_has_nothing_of_the_target_that_it_stands_in_for(project: Path) -> None:
+    (project / "agentops.toml").write_text(
+        'target = "prod"\nfunctions = "all"\n[targets.prod]\nurl = "postgresql://db/prod"\nproduction = true\n'
+        'functions = "own"\n'
+    )
+    found = process(None, {"AGENTOPS_HOME": "/h"}, project)
+    assert (found.name, found.production, found.functions) == ("prod", True, project / "own")
+    other = settings.elsewhere(found, "sandbox", "--sandbox")
+    assert (other.target, other.origin, other.name, other.production) == ("sandbox", "--sandbox", None, False)
+    assert (other.functions, other.project) == (project / "all", project)
+
+
 def test_database_url_never_chooses_a_target(tmp_path: Path) -> None:
     assert process(None, {"DATABASE_URL": "postgresql://x/y", "AGENTOPS_HOME": "/h"}, tmp_path).target == "local"
 

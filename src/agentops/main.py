@@ -28,13 +28,9 @@ _VALUES = {
     "--target": "local, sandbox, postgresql://…, supabase://<ref> or a name of agentops.toml",
     "--confirm": "the name of the target, where it is marked as production",
 }
-# What never asks: an incident does not wait for a word to be typed, and files of this machine are no target's.
-_UNASKED = {
-    "commands.incident.kill_switch",
-    "commands.flags.disable",
-    "commands.target.use",
-    "commands.init.init",
-}
+# What never asks: an incident does not wait for a word to be typed, files of this machine are no target's, and the
+# steps of a runbook ask for themselves.
+_UNASKED = {"incident kill-switch", "flags disable", "target use", "init", "runbook run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,11 +259,21 @@ async def _perform(call: Call, options: Options, process: Any) -> int:  # noqa: 
 
 
 async def _finish(call: Call, session: Session, options: Options) -> int:
+    outer, session.command = session.command, call.words
+    try:
+        return await _awaited(call, session, options)
+    finally:
+        session.command = outer
+
+
+async def _awaited(call: Call, session: Session, options: Options) -> int:
     import inspect
 
     from agentops import render
 
-    if session.process.production and call.arguments.get("check") is False and _asks(call):
+    # A verb that changes things takes `--check`.
+    check = call.arguments.get("check")
+    if session.process.production and check is False and call.words not in _UNASKED:
         session.confirm_production()
     outcome = call.verb(session, **call.arguments)
     if inspect.isasyncgen(outcome):
@@ -277,17 +283,13 @@ async def _finish(call: Call, session: Session, options: Options) -> int:
     value = await outcome
     answer = value if isinstance(value, Answer) else Answer(value)
     # A plain list is something looked at; a command that changes things answers with an Answer.
-    changes = isinstance(value, Answer)
+    changes = ("would change" if check else "changed") if isinstance(value, Answer) else None
     value = _with_addressed_hints(answer.value, options)
-    render.result(value, as_json=options.json, target=session.process.label, summary=changes)
+    place = answer.place or f"target {session.process.label}"
+    render.result(value, as_json=options.json, place=place, summary=changes)
     if answer.note:
         render.note(_addressed(answer.note, options))
     return leave(answer.failure, options) if answer.failure else answer.kind.exit_code
-
-
-def _asks(call: Call) -> bool:
-    """Whether a verb that changes things (it takes `--check`) asks on a production target."""
-    return f"{call.verb.__module__}.{call.verb.__name__}".removeprefix("agentops.") not in _UNASKED
 
 
 def _with_addressed_hints(value: object, options: Options) -> object:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
 
 _CONTEXT = b"agentops/pseudonyms/v1"
 _BYTES = 10  # 16 characters of base32
+_CUSTOMER = re.compile(r"c1_[a-z2-7]{16}")
 
 
 def key(private: str) -> bytes:
@@ -23,6 +25,11 @@ def key(private: str) -> bytes:
 def customer(secret: bytes, identity: str) -> str:
     """A customer's pseudonym: `identity` is +E.164, or Meta's user id where no phone is known."""
     return f"c1_{_hashed(secret, 'phone' if identity.startswith('+') else 'user', identity)}"
+
+
+def is_customer(text: str) -> bool:
+    """Whether this is a customer's pseudonym, as events carry it."""
+    return _CUSTOMER.fullmatch(text) is not None
 
 
 def message(secret: bytes, message_id: str) -> str:

@@ -42,8 +42,11 @@ _COLOURS = {
 }
 
 
-def result(value: object, *, as_json: bool, target: str, summary: bool = False) -> None:
-    """Print one result on stdout; with `summary` also what changed and on which target, on stderr."""
+def result(value: object, *, as_json: bool, place: str, summary: str | None = None) -> None:
+    """Print one result on stdout; with `summary` also how many changed and where, on stderr.
+
+    `summary` is the word for those that did: changed, would change.
+    """
     if as_json:
         _out(json.dumps(plain(value), ensure_ascii=False, indent=2))
     elif isinstance(value, str):
@@ -51,7 +54,7 @@ def result(value: object, *, as_json: bool, target: str, summary: bool = False) 
     elif isinstance(value, list):
         _rows(value, hidden=() if summary else ("changed",))
         if summary:
-            _summary(value, target)
+            _summary(value, place, summary)
     elif value is not None:
         _single(value)
 
@@ -80,13 +83,12 @@ def error(failure: AgentOpsError, *, as_json: bool) -> None:
         note(json.dumps(content, ensure_ascii=False))
         return
     colour = _coloured(sys.stderr)
-    lines = [(f"agentops: {failure.message}", _BOLD_RED)]
+    # A message may say one thing a line: what became of each function.
+    lines = [(line, _BOLD_RED) for line in f"agentops: {failure.message}".split("\n")]
     if failure.hint:
         lines.append((f"  → {failure.hint}", _DIM))
     for line, style in lines:
-        # A command to copy stays one line.
-        whole = not sys.stderr.isatty() or line.startswith("  → agentops ")
-        for part in [line] if whole else _folded(line, shutil.get_terminal_size().columns):
+        for part in _folded_hint(line, shutil.get_terminal_size().columns) if sys.stderr.isatty() else [line]:
             note(_paint(part, style if colour else ""))
 
 
@@ -278,10 +280,10 @@ def _style(name: str, text: str) -> str:
     return ""
 
 
-def _summary(values: Sequence[object], target: str) -> None:
-    changed = [entry.changed for entry in values if hasattr(entry, "changed")]
+def _summary(values: Sequence[object], place: str, word: str) -> None:
+    changed = [bool(entry.changed) for entry in values if hasattr(entry, "changed")]
     if changed:
-        note(f"target {target}: {sum(map(bool, changed))} changed, {len(changed) - sum(map(bool, changed))} unchanged")
+        note(f"{place}: {sum(changed)} {word}, {changed.count(False)} unchanged")
 
 
 def _styled(text: str, *, verbatim: bool = False) -> None:
@@ -304,6 +306,15 @@ def _folded(line: str, width: int) -> list[str]:
     indent = f"{start}    " if start or _GAP in line else ""
     parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return parts if all(len(part) <= width for part in parts) else [line]
+
+
+def _folded_hint(line: str, width: int) -> list[str]:
+    """As `_folded`; a command to copy stays one line, and what is said after it, behind a comma, goes on below."""
+    command, comma, words = line.partition(", ")
+    if not command.startswith("  → agentops "):
+        return _folded(line, width)
+    # A space that is none keeps the command whole.
+    return [part.replace("\0", " ") for part in _folded("  → " + command[4:].replace(" ", "\0") + comma + words, width)]
 
 
 def _coloured(stream: Any) -> bool:  # noqa: ANN401 - any text stream

@@ -34,13 +34,14 @@ class Answer:
     """A result that is more than its value: how it ended, and a sentence for eyes (stderr).
 
     `value` is a dataclass, a list of dataclasses, plain text, or None. With `failure` the value is printed all the
-    same, then the error, whose kind is how it ended.
+    same, then the error, whose kind is how it ended. `place` is what was changed where it was not the target.
     """
 
     value: object
     kind: Kind = Kind.DONE
     note: str | None = None
     failure: AgentOpsError | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,13 @@ class Call:
 
     verb: Callable[..., Any]
     arguments: dict[str, Any]
+
+    @property
+    def words(self) -> str:
+        """The command as it is typed: `logs show`, `health`."""
+        noun = self.verb.__module__.rpartition(".")[2].replace("_", "-")
+        verb = self.verb.__name__.rstrip("_").replace("_", "-")
+        return noun if verb == noun else f"{noun} {verb}"
 
 
 @dataclass(slots=True)
@@ -63,6 +71,8 @@ class Session:
     # What `--confirm` gave: the name of a target that is marked as production.
     confirmed: str | None = None
     interactive: bool = field(default_factory=lambda: sys.stdin.isatty() and sys.stderr.isatty())
+    # The command that runs, as it is typed.
+    command: str = "this command"
     _platform: Platform | None = None
     # Databases beside the platform's own: the one of DATABASE_URL, the one behind the forwarders.
     _beside: list[LocalPlatform] = field(default_factory=list)
@@ -82,8 +92,12 @@ class Session:
             self._platform = self.supabase() if self.process.hosted else await self.local(any_schema=any_schema)
         return self._platform
 
-    async def local(self, *, any_schema: bool = False) -> LocalPlatform:
+    async def local(self, *, any_schema: bool = False, what: str | None = None) -> LocalPlatform:
         """The platform of a target whose control plane is PostgreSQL.
+
+        Args:
+            any_schema: as for `platform`.
+            what: what needs it, where that is not the whole command.
 
         Raises:
             UsageError: the target is no PostgreSQL stack.
@@ -93,9 +107,7 @@ class Session:
 
         process = self.process
         if process.hosted:
-            known = "the server behind it: --target 'postgresql://…', as agentops.toml names it"
-            hint = known if process.server else "use --target local, sandbox or postgresql://…"
-            raise UsageError("a hosted project cannot do this, it needs a stack of your own", hint)
+            raise self._beyond(what or self.command)
         if isinstance(self._platform, LocalPlatform):
             return self._platform
         platform = await LocalPlatform.open(
@@ -113,6 +125,18 @@ class Session:
         self._platform = platform
         return platform
 
+    def _beyond(self, what: str) -> UsageError:
+        """What a hosted project cannot do, and the stack that can."""
+        import shlex
+
+        from agentops.settings import without_password
+
+        server = self.process.server
+        address = shlex.quote(without_password(server)) if server else "postgresql://…"
+        stack = "the stack behind its forwarders" if server else "the stack behind its forwarders, if it has one"
+        words = f"{what} needs a stack that agentops serves, and {self.process.label} is a hosted project"
+        return UsageError(words, f"agentops --target {address} {self.command}, on {stack}")
+
     async def server(self) -> LocalPlatform:
         """The stack behind a hosted project's forwarders, by `server` of agentops.toml, whatever its schema.
 
@@ -124,14 +148,41 @@ class Session:
             raise UsageError("this target names no server", 'server = "postgresql://…" in agentops.toml')
         return await self._opened(self.process.server)
 
-    async def queries(self) -> Queries:
+    async def queries(self, *, any_schema: bool = False) -> Queries:
         """The target's database, to be read: a hosted project's through its API, or by DATABASE_URL where it is set.
 
         Raises:
-            as `platform`; UsageError: DATABASE_URL is no address.
+            as `platform`; UsageError: DATABASE_URL is no address, or another project's.
         """
+        url = self._project_url()
+        return await self._opened(url) if url else await self.platform(any_schema=any_schema)
+
+    async def database(self) -> Queries:
+        """The target's database, to be migrated: the one that `queries` reads, whatever its schema.
+
+        Raises:
+            as `queries`.
+        """
+        if not self.process.hosted:
+            return await self.local(any_schema=True)
+        url = self._project_url()
+        if url is None:
+            return self.supabase().database
+        from agentops.settings import without_password
+
+        self.note(f"note: through DATABASE_URL: {without_password(url)}")
+        return await self._opened(url)
+
+    def _project_url(self) -> str | None:
+        """The address of a hosted project's database, by DATABASE_URL; None where it is to be had by the API alone."""
         url = os.environ.get("DATABASE_URL")
-        return await self._opened(url) if self.process.hosted and url else await self.platform()
+        if not self.process.hosted or not url:
+            return None
+        ref = self.process.target.removeprefix("supabase://")
+        # Supabase's own addresses name their project; through a proxy nobody can tell.
+        if "supabase.co" in url and ref not in url:
+            raise UsageError(f"DATABASE_URL is another project's, not that of {ref}", "unset it, or set the project's")
+        return url
 
     async def _opened(self, url: str) -> LocalPlatform:
         from agentops.platforms.local import LocalPlatform
@@ -215,6 +266,8 @@ class Session:
         words = f"{name} ({self.process.label}) is marked as production; type its name to go on"
         if _asked(lambda: str(typer.prompt(words, err=True))) != name:
             raise NotConfirmed(f"the name of the target was not typed: {name}", "nothing was done")
+        # Once is enough for all steps of one line.
+        self.confirmed = name
 
     def pause(self, words: str) -> None:
         """Wait for Enter.

@@ -2,6 +2,9 @@
 
     --target > AGENTOPS_TARGET > agentops.toml (nearest folder upward, then the user's) > local
 
+What agentops.toml says of the target found (production, server, functions, slack, whatsapp) comes with it; there the
+target's own fields go before those beside the targets, the project's before the user's.
+
 Secrets and flags never come from the environment; `ignored_names` finds the ones somebody put there.
 """
 
@@ -11,7 +14,7 @@ import getpass
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,8 @@ KNOWN_FLAGS = {"chat": CHAT, "voice": VOICE, "vouchers": VOUCHERS, "customer-loo
 TRUTHY = frozenset({"1", "true", "yes", "on"})
 FALSY = frozenset({"0", "false", "no", "off", ""})
 
+# The number that WhatsApp messages are sent from, by the id that Meta gave it.
+PHONE_ID = "WA_PHONE_ID"
 # What servers and this machine's `invoke` show each other; the first start makes it.
 SERVICE_KEY = "SUPABASE_SERVICE_ROLE_KEY"
 
@@ -36,7 +41,7 @@ KNOWN_SECRETS = (
     "OPENAI_RESPONSES_MODEL",
     "OPENAI_REALTIME_MODEL",
     "OPENAI_WEBHOOK_SECRET",
-    "WA_PHONE_ID",
+    PHONE_ID,
     "WA_TOKEN",
     "WA_VERIFY_TOKEN",
     "WA_APP_SECRET",
@@ -56,6 +61,8 @@ ADDRESSES = ("OPENAI_BASE_URL", "WHATSAPP_API_URL", "SLACK_WEBHOOK_URL")
 EXPORTED = "AGENTOPS_EXPORTED"
 DEFAULT_MODEL = "gpt-6-luna"
 DEFAULT_PORT = 54321
+# Where the functions are in the project folder, where agentops.toml says nothing: a hosted project's, ours.
+HOSTED_FUNCTIONS, FUNCTIONS = "supabase/functions", "functions"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REF = re.compile(r"[a-z]{20}")
@@ -75,6 +82,35 @@ class Process:
     name: str | None = None
     production: bool = False
     server: str | None = None
+    # Every field of it that is in force here, by its path (`slack.channel`), with the file that says so.
+    said: Mapping[str, configuration.Said] = field(default_factory=dict)
+
+    @property
+    def functions(self) -> Path:
+        """The folder of the functions, whether it is there or not."""
+        configured = self.told(configuration.FUNCTIONS)
+        return Path(configured) if configured else self.project / (HOSTED_FUNCTIONS if self.hosted else FUNCTIONS)
+
+    @property
+    def channel(self) -> str | None:
+        """The Slack channel where the team is told of incidents."""
+        return self.told(configuration.CHANNEL)
+
+    def told(self, path: str) -> str | None:
+        """What agentops.toml says under a path; None where it says nothing."""
+        found = self.said.get(path)
+        return found.text if found else None
+
+    def functions_there(self) -> Path:
+        """The folder of the functions, to be deployed.
+
+        Raises:
+            UsageError: agentops.toml names one that is not there: the package's own functions would go out instead.
+        """
+        found = self.said.get(configuration.FUNCTIONS)
+        if found and not self.functions.is_dir():
+            raise UsageError(f"{found.origin}: functions names {found.text}, which is no folder", "correct it there")
+        return self.functions
 
     @property
     def embedded(self) -> str | None:
@@ -133,9 +169,8 @@ def process(
     else:
         target, origin = "local", "default"
     # An address that has a name is that target, also when it is marked as production.
-    by_url = {each.url: each for each in found.targets.values()}
-    named = found.targets.get(target) or by_url.get(target)
-    server = named.server if named else None
+    named = found.find(target)
+    said = found.about(named)
     return Process(
         target=checked_target(named.url if named else target, str(named.origin) if named else origin, found.targets),
         origin=origin,
@@ -144,9 +179,15 @@ def process(
         project=found.project.parent if found.project else here,
         port=_port(env.get("AGENTOPS_PORT")),
         name=named.name if named else None,
-        production=named.production if named else False,
-        server=_checked_server(named) if named and server else None,
+        production="production" in said and said["production"].text == "true",
+        server=_checked_server(named) if named else None,
+        said=said,
     )
+
+
+def elsewhere(now: Process, target: str, origin: str) -> Process:
+    """The settings of another target than the one found, with all that agentops.toml says of that one."""
+    return replace(process(target, folder=now.project), origin=origin)
 
 
 def _port(text: str | None) -> int | None:
@@ -210,7 +251,7 @@ def checked_target(target: str, origin: str, names: Iterable[str] = ()) -> str:
 
 
 def _checked_server(named: configuration.Named) -> str | None:
-    if named.server and not named.server.startswith(("postgresql://", "postgres://")):
+    if named.server is not None and not named.server.startswith(("postgresql://", "postgres://")):
         raise UsageError(
             f"{named.origin}: server of {named.name} is no PostgreSQL address", "postgresql://user@host/db"
         )

@@ -74,7 +74,7 @@ async def usage(stack: Stack) -> dict[str, tuple[int, int]]:
 def test_each_limit_is_told_in_honest_words_and_gives_back_what_it_had_taken(database_url: str) -> None:
     cases: list[tuple[dict[str, int], int, str]] = [
         ({"voucher_max": 99}, 100, "at most 99 RWF per voucher"),
-        ({"customer_day_count": 1}, 1, "at most 1 vouchers a day for one customer"),
+        ({"customer_day_count": 1}, 1, "at most 1 voucher a day for one customer"),
         ({"customer_day_count": 0}, 1, "at most 0 vouchers a day for one customer"),
         ({"customer_day_sum": 149}, 100, "at most 149 RWF a day for one customer"),
         ({"day_count": 1}, 1, "no more vouchers can be issued today"),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
-import psycopg
 import pytest
 
+from tests.fakes.databases import copied
 from tests.fakes.providers import Providers
 from tests.fakes.providers import serving as scripted
 from tests.fakes.serve import Served, serving, surroundings
@@ -91,13 +90,11 @@ def attacked(
     postgres: str, template: str, stack_keys: StackKeys, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Attacked]:
     """All flags on, everything deployed."""
-    name = f"attacked_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres.format(database="agentops"), autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}".encode())
-        folder = tmp_path_factory.mktemp("attacked")
-        with attackable(postgres.format(database=name), folder, stack_keys.private) as running:
-            yield running
-        connection.execute(f"drop database {name} with (force)".encode())
+    with (
+        copied(postgres, template) as address,
+        attackable(address, tmp_path_factory.mktemp("attacked"), stack_keys.private) as running,
+    ):
+        yield running
 
 
 def lines(text: str) -> list[dict[str, object]]:

@@ -54,7 +54,13 @@ def test_conversations_are_listed_masked_and_shown_without_words(database_url: s
 
 @pytest.mark.usefixtures("_talks")
 def test_what_was_said_is_revealed_and_that_is_audited(database_url: str) -> None:
-    (shown,) = typed("conversations", "show", CUSTOMER, "--reveal", "--json").json
+    assert (
+        typed("conversations", "show", CUSTOMER).err
+        == "note: --reveal shows phones, texts and codes in full, and is audited\n"
+    )
+    revealed = typed("conversations", "show", CUSTOMER, "--reveal", "--json")
+    (shown,) = revealed.json
+    assert (shown["customer"], revealed.err) == (CUSTOMER, "")
     words = [(each["role"], each["said"]) for each in shown["history"]]
     assert words == [("user", "my secret words"), ("assistant", "my secret answer")]
     with psycopg.connect(database_url) as connection:
@@ -66,7 +72,9 @@ def test_what_was_said_is_revealed_and_that_is_audited(database_url: str) -> Non
 def test_a_customer_is_forgotten_once_and_the_message_id_stays_known(database_url: str) -> None:
     assert typed("conversations", "forget", "07880").code == 2
     assert typed("conversations", "forget", "0788 000 001", "--check").code == 3
-    assert typed("conversations", "forget", CUSTOMER).code == 6
+    asked = typed("conversations", "forget", CUSTOMER)
+    assert asked.code == 6
+    assert ": 1 conversation, 1 message?" in asked.err
     assert typed("conversations", "forget", CUSTOMER, "--check").code == 3
     done = typed("conversations", "forget", CUSTOMER, "--yes", "--json")
     assert (done.code, done.json[0]["status"], done.json[0]["changed"]) == (0, "forgotten", True)

@@ -157,6 +157,33 @@ def test_history_and_rollback_go_through_versions() -> None:
     assert "the functions are: " in typed("deploy", "history", "nope").err
 
 
+def test_going_back_further_than_the_oldest_version_names_those_that_there_are() -> None:
+    typed("deploy", "hello")
+    only = typed("deploy", "rollback", "hello")
+    assert only.code == 5
+    assert only.err.endswith("  → it is the only one; change the source, then: agentops deploy hello\n")
+    write(GOOD + "# two\n")
+    typed("deploy", "hello")
+    assert typed("deploy", "rollback", "hello").code == 0
+    again = typed("deploy", "rollback", "hello")
+    assert again.code == 5
+    assert again.err.endswith(
+        "agentops: hello has no version before 1 to go back to\n  → agentops deploy rollback hello --to 2\n"
+    )
+    write(GOOD + "# three\n")
+    typed("deploy", "hello")
+    typed("deploy", "rollback", "hello", "--to", "1")
+    assert "rollback hello --to 3   (there are 3, 2)\n" in typed("deploy", "rollback", "hello").err
+
+
+@pytest.mark.parametrize("words", [("hello",), ("hello", "--force"), ("all", "--force")])
+def test_the_line_to_type_after_a_failure_keeps_the_force(words: tuple[str, ...]) -> None:
+    write("boom\n")
+    failed = typed("deploy", *words)
+    assert failed.code in {2, 10}
+    assert f"mend, then: agentops deploy hello{' --force' if '--force' in words else ''}\n" in failed.err
+
+
 def test_deleting_asks_and_is_done_once() -> None:
     typed("deploy", "hello")
     unasked = typed("deploy", "delete", "hello")
@@ -177,6 +204,8 @@ def test_diff_shows_what_a_deploy_would_change() -> None:
     assert changed.code == 3
     assert "--- active/main.py\n+++ here/main.py\n" in changed.out
     assert '+    return json_response(200, {"success": False})' in changed.out
+    assert changed.out.endswith("\n")
+    assert not changed.out.endswith("\n\n"), "no line of its own"
     new = typed("deploy", "diff", "greet", "--json").json
     assert (new["changed"], new["diff"].startswith("--- /dev/null\n+++ here/greet.py\n")) == (True, True)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from agentops.incidents import hosted, kill_switch
+from agentops.incidents import confirming, kill_switch
 from tests.commands.line import typed
 from tests.fakes.hosted import deployed, project
 from tests.fakes.management_api import ManagementApi
@@ -22,7 +22,7 @@ HOOKS = {"ai-whatsapp-webhook": "FEATURE_AGENT_CHAT", "ai-realtime-webhook": "FE
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ManagementApi]:
     """A project whose two webhooks are our forwarders."""
-    monkeypatch.setattr(hosted, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(confirming, "PROBE_SECONDS", 0.01)
     fresh = ManagementApi(functions={slug: deployed(slug) for slug in HOOKS}, forwarders=dict(HOOKS))
     fresh.secrets = dict.fromkeys(HOOKS.values(), "true")
     with project(fresh, monkeypatch, tmp_path):
@@ -44,7 +44,7 @@ def test_the_webhooks_of_the_named_flags_are_asked_until_they_say_off(api: Manag
 def test_one_that_does_not_say_off_is_exit_9_and_named_and_the_flag_is_off(
     api: ManagementApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosted, "CONFIRM_SECONDS", 0.2)
+    monkeypatch.setattr(confirming, "CONFIRM_SECONDS", 0.2)
     del api.forwarders["ai-realtime-webhook"]
     done = typed("flags", "disable", "chat", "voice", "--wait", "--json")
     assert (done.code, [flag["enabled"] for flag in done.json]) == (9, [False, False])
@@ -59,10 +59,11 @@ def test_a_second_time_asks_again_and_changes_nothing(api: ManagementApi) -> Non
     assert (done.code, done.json[0]["changed"], probed(api)) == (0, False, {"/functions/v1/ai-whatsapp-webhook"})
 
 
-def test_a_flag_that_no_webhook_speaks_of_is_said_to_be_unknown(api: ManagementApi) -> None:
-    done = typed("flags", "disable", "vouchers", "--wait")
-    assert done.code == 0
-    assert "no webhook can say so of vouchers" in done.err
+def test_a_flag_that_no_function_can_speak_of_is_exit_9_at_once(api: ManagementApi) -> None:
+    done = typed("flags", "disable", "vouchers", "FEATURE_AGENT_OTHER", "--wait")
+    assert done.code == 9
+    assert "ai-create-voucher (not deployed there, so there is nobody to ask)" in done.err
+    assert "FEATURE_AGENT_OTHER (no function is known that could say so)" in done.err
     assert probed(api) == set()
 
 

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, cast
 
 import psycopg
+import pytest
 
 from agentops.commands import health
 from agentops.platforms.local import invoke
@@ -18,9 +19,20 @@ from tests.platforms.local.serving import Server, bundle, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import httpx
-    import pytest
+
+
+NUMBER = "106540352242922"
+
+
+@pytest.fixture
+def numbered(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stack whose agentops.toml names the number that it sends from."""
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "agentops.toml").write_text(f'[whatsapp]\nphone_number_id = "{NUMBER}"\nbusiness_account_id = 42\n')
 
 
 @contextmanager
@@ -152,3 +164,32 @@ def test_a_database_that_is_away_is_one_failed_row(monkeypatch: pytest.MonkeyPat
     done = typed("health", "--json")
     assert done.code == 1
     assert [(check["name"], check["status"]) for check in done.json] == [("database", "failed")]
+
+
+@pytest.mark.usefixtures("numbered")
+def test_the_stored_number_is_compared_with_the_configured_one() -> None:
+    row = by_name()["whatsapp-number"]
+    assert (row["status"], row["finding"]) == (
+        "degraded",
+        f"WA_PHONE_ID is not set; agentops.toml names {NUMBER} of business account 42",
+    )
+    assert str(row["hint"]).startswith(f"agentops secrets set WA_PHONE_ID={NUMBER}, or correct ")
+    typed("secrets", "set", "WA_PHONE_ID=999")
+    row = by_name()["whatsapp-number"]
+    assert (row["status"], "is another number than" in str(row["finding"])) == ("degraded", True)
+    # What the hint says to type is no secret, and nobody is warned of it.
+    assert "shell's history" not in typed("secrets", "set", f"WA_PHONE_ID={NUMBER}").err
+    row = by_name()["whatsapp-number"]
+    assert (row["status"], row["finding"]) == ("ok", f"WA_PHONE_ID is {NUMBER} of business account 42")
+
+
+@pytest.mark.usefixtures("numbered")
+def test_a_sandboxs_number_is_made_up_and_not_compared(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(b"update agentops.stack set kind = 'sandbox'")
+    assert by_name()["whatsapp-number"]["status"] == "ok"
+
+
+def test_without_a_configured_number_there_is_no_such_row(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTOPS_TARGET", database_url)
+    assert "whatsapp-number" not in by_name()

@@ -69,8 +69,13 @@ def test_the_list_masks_customers_and_says_no_word_of_them() -> None:
 def test_what_a_customer_wrote_is_revealed_and_that_is_audited(database_url: str) -> None:
     shown = typed("inbox", "show", "1", "--reveal", "--json").json
     assert (shown["said"], shown["reply"], shown["error"]) == (SECRET_WORDS, "failed", "OpenAI failed (503)")
+    assert shown["customer"] == CUSTOMER
     assert audited(database_url) == [("inbox.reveal", "1", "tester@here")]
-    assert f"said\t{SECRET_WORDS}\n" in typed("inbox", "show", "1", "--reveal").out
+    revealed = typed("inbox", "show", "1", "--reveal")
+    assert f"said\t{SECRET_WORDS}\n" in revealed.out
+    assert f"customer\t{CUSTOMER}\n" in revealed.out
+    assert revealed.err == ""
+    assert typed("inbox", "show", "1").err == "note: --reveal shows phones, texts and codes in full, and is audited\n"
 
 
 @pytest.mark.usefixtures("_letters")

@@ -58,6 +58,7 @@ def test_a_server_that_does_not_confirm_is_exit_9_and_named(database_url: str, m
     assert killed.json["unconfirmed"] == ["box:4711 (alive, but still with older settings)"]
     assert '"error": "timed_out"' in killed.err
     assert "box:4711" in killed.err
+    assert "stop these processes if need be" in killed.err
 
 
 def test_it_works_on_a_schema_that_is_not_ours_yet(database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.fakes.management_api import ManagementApi
+
+
+OTHER = REF[::-1]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +73,7 @@ def test_a_second_time_changes_nothing(here: Path) -> None:
 
 def test_what_is_there_is_never_overwritten(here: Path) -> None:
     own = {
-        "agentops.toml": b"# mine\n",
+        "agentops.toml": f'# mine\n[targets.shop]\nurl = "supabase://{REF}"\n'.encode(),
         "supabase/config.toml": b"# mine\n",
         "supabase/functions/ai-whatsapp-webhook/index.ts": b"// mine\n",
         "supabase/functions/_shared/agentops.ts": b"",
@@ -86,6 +90,60 @@ def test_what_is_there_is_never_overwritten(here: Path) -> None:
     }
     assert {name: content for name, content in found(here).items() if name in own} == own
     assert "supabase/config.toml stays as it is; the forwarders need verify_jwt = false" in done.err
+    assert "that project is not the target here; to make it so: agentops target use shop" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'target = "hosted"\n[targets.hosted]\nurl = "supabase://{OTHER}"\n', f"names supabase://{OTHER} (hosted)"),
+        (f'target = "supabase://{OTHER}"\n', f"names supabase://{OTHER}"),
+        ("# mine\n", f"does not name supabase://{REF}"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--edge",), ("--edge", "--check")])
+def test_a_file_that_names_another_project_is_a_conflict_and_nothing_is_written(
+    here: Path, text: str, words: str, more: tuple[str, ...]
+) -> None:
+    (here / "agentops.toml").write_text(text)
+    before = found(here)
+    done = typed("init", "--ref", REF, *more, "--json")
+    error = json.loads(done.err.strip().splitlines()[-1])
+    assert (done.code, error["error"]) == (7, "conflict")
+    assert error["message"].startswith(f"{here}/agentops.toml {words}")
+    assert f'url = "supabase://{REF}"' in error["hint"]
+    statuses = {each["file"]: (each["status"], each["changed"]) for each in done.json}
+    assert statuses.pop("agentops.toml") == ("kept", False)
+    assert set(statuses.values()) == ({("not_written", False)} if more else set())
+    assert found(here) == before
+    # What the hint says mends it.
+    (here / "agentops.toml").write_text(f'[targets.mine]\nurl = "supabase://{REF}"\n')
+    assert typed("init", "--ref", REF, *more).code == (3 if "--check" in more else 0)
+
+
+def test_a_file_of_a_folder_above_is_no_conflict(here: Path) -> None:
+    (here.parent / "agentops.toml").write_text(f'target = "supabase://{OTHER}"\nfunctions = "elsewhere"\n')
+    assert typed("init", "--edge", "--ref", REF).code == 0
+    assert typed("target", "show").out.strip() == f"hosted (supabase://{REF})"
+    assert (here / "supabase/functions/_shared/agentops.ts").is_file()
+
+
+def test_what_it_says_in_comments_can_be_switched_on(here: Path) -> None:
+    for more in ((), ("--ref", REF)):
+        typed("init", *more)
+        file = here / "agentops.toml"
+        lines = [
+            line.removeprefix("# ") if "=" in line or "[" in line else line for line in file.read_text().split("\n")
+        ]
+        file.write_text("\n".join(line for line in lines if not line.startswith("#")))
+        assert len(configuration.read(here).said) >= 3, file.read_text()
+        file.unlink()
+
+
+def test_a_check_says_what_would_change_and_the_run_what_did(here: Path) -> None:
+    assert typed("init", "--edge", "--check").err.splitlines()[0] == f"folder {here}: 9 would change, 0 unchanged"
+    assert typed("init", "--edge").err.splitlines()[0] == f"folder {here}: 9 changed, 0 unchanged"
+    assert found(here)
 
 
 def test_a_link_that_leads_nowhere_is_not_written_through(here: Path) -> None:

@@ -8,14 +8,20 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+from starlette.responses import JSONResponse, Response
 
 from tests.commands.line import typed
+from tests.fakes import hosted
+from tests.fakes.management_api import ManagementApi
 from tests.platforms.local.serving import Server, bundle, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from starlette.requests import Request
 
     from tests.conftest import StackKeys
 
@@ -34,6 +40,8 @@ class Peer(BaseHTTPRequestHandler):
         slug = self.path.rpartition("/")[2]
         status = 200
         answer: dict[str, object] = {"success": True}
+        if b"phone" in body:
+            answer = {"success": True, "msisdn": "+250788000000", "also": ["call 0788 000 000"], "amount": 10000}
         if headers.get("authorization") != f"Bearer {KEY}":
             status, answer = 401, {"success": False, "error": "unauthorized"}
         elif b"missing" in body or slug == "nope":
@@ -44,7 +52,8 @@ class Peer(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
-        self.send_header("x-correlation-id", headers.get("x-correlation-id", "made"))
+        if b"nameless" not in body:
+            self.send_header("x-correlation-id", headers.get("x-correlation-id", "made"))
         self.end_headers()
         self.wfile.write(content)
 
@@ -127,6 +136,34 @@ def test_a_refusal_has_its_exit_code_and_the_next_step(
     assert len(peer) == 1
 
 
+def test_phones_in_the_answer_are_masked_unless_revealed_and_that_is_audited(
+    database_url: str, peer: list[Any]
+) -> None:
+    def audited() -> list[Any]:
+        with psycopg.connect(database_url) as connection:
+            found = connection.execute(b"select actor, action, subject from agentops.audit where action like '%reveal'")
+            return found.fetchall()
+
+    masked = typed("invoke", "ai-one", "-d", '"phone"', "--json")
+    assert masked.json["body"] == {
+        "success": True, "msisdn": "+2507***000", "also": ["call 0788 ***000"], "amount": 10000,
+    }  # fmt: skip
+    assert masked.err == "note: --reveal shows phones, texts and codes in full, and is audited\n"
+    assert audited() == []
+    assert typed("invoke", "ai-one", "-d", "1").err == "", "nothing was masked"
+    revealed = typed("invoke", "ai-one", "-d", '"phone"', "--reveal", "--json")
+    assert (revealed.json["body"]["msisdn"], revealed.err) == ("+250788000000", "")
+    assert audited() == [("tester@here", "function.reveal", "ai-one")]
+    assert len(peer) == 3
+
+
+def test_without_a_correlation_id_the_next_step_names_none(peer: list[Any]) -> None:
+    refused = typed("invoke", "ai-one", "-d", '"missing nameless"', "--json")
+    assert (refused.code, refused.json["correlation_id"]) == (1, None)
+    assert json.loads(refused.err)["hint"] == "agentops logs show ai-one --since 15m"
+    assert len(peer) == 1
+
+
 def test_without_a_server_or_without_the_key_it_says_what_is_missing(
     database_url: str, peer: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,3 +179,32 @@ def test_without_a_server_or_without_the_key_it_says_what_is_missing(
     alone = typed("invoke", "ai-one")
     assert (alone.code, "agentops up" in alone.err) == (69, True)
     assert peer == []
+
+
+def test_a_hosted_projects_answer_is_masked_and_revealed_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slug = hosted.SLUGS[0]
+    api = ManagementApi(functions={slug: hosted.deployed(slug)})
+
+    async def answer(_request: Request) -> Response:
+        return JSONResponse({"msisdn": "+250788000000"})
+
+    monkeypatch.setattr(api, "_call", answer)
+    with hosted.project(api, monkeypatch, tmp_path):
+        masked = typed("invoke", slug, "-d", "{}", "--json")
+        assert (masked.code, masked.json["correlation_id"]) == (0, None)
+        assert masked.json["body"] == {"msisdn": "+2507***000"}
+        revealed = typed("invoke", slug, "-d", "{}", "--reveal", "--json")
+        assert revealed.json["body"] == {"msisdn": "+250788000000"}
+    (entry,) = map(json.loads, next((tmp_path / "home").glob("supabase/*/audit.jsonl")).read_text().splitlines())
+    assert (entry["actor"], entry["action"], entry["subject"]) == ("tester@here", "function.reveal", slug)
+
+
+def test_a_hosted_functions_refusal_names_what_to_do_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    slug = hosted.SLUGS[0]
+    api = ManagementApi(functions={slug: hosted.deployed(slug)}, statuses={slug: 401})
+    with hosted.project(api, monkeypatch, tmp_path):
+        refused = typed("invoke", slug, "-d", "{}")
+        assert refused.code == 4
+        assert refused.err.endswith("  → bring the key that it expects: --header 'Authorization: Bearer …'\n")
+        api.statuses = {slug: 500}
+        assert typed("invoke", slug, "-d", "{}").err.endswith(f"  → agentops logs show {slug} --since 15m\n")

@@ -14,6 +14,8 @@ import pytest
 
 from agentops import pseudonyms
 from tests.commands.line import typed
+from tests.fakes import hosted
+from tests.fakes.management_api import ManagementApi
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,6 +152,49 @@ def test_one_customers_events_are_found_by_their_number_however_it_is_typed(
     assert typed("logs", "show", "--customer", "12").code == 2
 
 
+def test_a_pseudonym_is_taken_as_it_stands_in_the_logs_and_needs_no_key(logged: str) -> None:
+    own, other = "c1_abcdefghij234567", "c1_zzzzzzzzzzzzzzzz"
+    planted(logged, {"customer": own, "n": 1}, {"customer": other, "about": own, "n": 2}, {"customer": other, "n": 3})
+    shown = typed("logs", "show", "--customer", own)
+    assert (shown.code, [json.loads(line)["n"] for line in shown.out.splitlines()]) == (0, [1, 2])
+
+
+@pytest.mark.parametrize("word", ["foo", "c1_short", "m1_abcdefghij234567", "rw.1", ""])
+@pytest.mark.parametrize("verb", [("show",), ("tail",), ("download", "ai-one", "-o", "logs.txt")])
+def test_a_word_that_names_no_customer_is_refused_in_one_sentence(
+    logged: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verb: tuple[str, ...], word: str
+) -> None:
+    assert logged
+    monkeypatch.chdir(tmp_path)
+    refused = typed("logs", *verb, f"--customer={word}")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        f"agentops: {word!r} is no customer: no number, no user id and no pseudonym\n"
+        "  → --customer '+250788123456', --customer RW.1349… or, as events carry it, --customer c1_…\n"
+    )
+
+
+def test_a_hosted_projects_events_are_found_by_their_pseudonym_alone(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own, other = "c1_abcdefghij234567", "c1_zzzzzzzzzzzzzzzz"
+    slug = hosted.SLUGS[0]
+    named: list[dict[str, object]] = [
+        {"customer": own}, {"customer": other}, {"about": own}, {"customers": [other, own]},
+    ]  # fmt: skip
+    project = ManagementApi(database_url, functions={slug: hosted.deployed(slug)})
+    with hosted.project(project, monkeypatch, tmp_path) as api:
+        for number, fields in enumerate(named):
+            event = {"event": "ai.planted", "level": "info", "correlation_id": "", "function": slug, **fields}
+            api.log("function_logs", json.dumps({**event, "n": number}), function_id=f"id-{slug}", level="log")
+        shown = typed("logs", "show", "--customer", own)
+        assert (shown.code, [json.loads(line)["n"] for line in shown.out.splitlines()]) == (0, [0, 2, 3])
+        refused = typed("logs", "show", "--customer", NUMBER)
+        assert (refused.code, refused.out) == (2, "")
+        assert "--customer c1_…" in refused.err
+        assert typed("logs", "show", "--customer", "foo").code == 2
+
+
 def test_without_the_stacks_key_nobody_is_found_and_the_error_says_what_is_missing(logged: str) -> None:
     assert logged
     for words in (("show", "--customer", NUMBER), ("scan",)):
@@ -180,3 +225,32 @@ def test_a_scan_finds_what_slipped_through_and_opens_an_incident(
     report = typed("incident", "show", str(shown[0]["id"]), "--json")
     assert "788000001" not in found.out + found.err + report.out
     assert report.json["timeline"][0]["detail"]["places"][0]["field"] == "data.error"
+
+
+def test_what_a_closed_incident_names_is_passed_over_unless_everything_is_wanted(
+    logged: str, stack_keys: StackKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOPS_STACK_KEY", stack_keys.private)
+    planted(logged, {"error": f"no answer for {NUMBER}"})
+    found = typed("logs", "scan", "--json")
+    assert (found.code, len(found.json)) == (3, 1)
+    assert typed("logs", "scan").code == 3, "it is still open"
+    first = typed("incident", "list", "--json").json[0]["id"]
+    assert typed("incident", "close", str(first)).code == 0
+
+    known = typed("logs", "scan", "--json")
+    assert (known.code, known.json) == (0, [])
+    assert "no new line since" in known.err
+    assert "holds a customer's number (1 customer known)" in known.err
+    assert "1 line that a closed incident names passed over (--all shows them)" in known.err
+    assert len(typed("incident", "list", "--json").json) == 1
+
+    planted(logged, {"error": f"again {NUMBER}"})
+    both = typed("logs", "scan", "--json")
+    assert (both.code, [hit["log_id"] for hit in both.json]) == (3, [found.json[0]["log_id"] + 1])
+    (second,) = (each["id"] for each in typed("incident", "list", "--json").json if each["status"] == "open")
+    assert f"in 1 log line; incident {second}; 1 line that a closed incident names passed over" in both.err
+
+    everything = typed("logs", "scan", "--all", "--json")
+    assert (everything.code, len(everything.json)) == (3, 2)
+    assert "passed over" not in everything.err

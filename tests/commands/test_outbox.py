@@ -62,7 +62,9 @@ def test_an_uncertain_reply_is_listed_shown_and_named_in_health(database_url: st
     assert (shown.code, shown.json["body"]) == (0, None)
     assert "secret" not in shown.out
     assert CUSTOMER not in shown.out
-    assert typed("outbox", "show", found["id"], "--reveal", "--json").json["body"] == "You said my secret."
+    assert shown.err == "note: --reveal shows phones, texts and codes in full, and is audited\n"
+    revealed = typed("outbox", "show", found["id"], "--reveal", "--json")
+    assert (revealed.json["body"], revealed.json["customer"], revealed.err) == ("You said my secret.", CUSTOMER, "")
     assert typed("outbox", "show", "no-such-id").code == 5
     checks = {check["name"]: check for check in typed("health", "--json").json}
     assert (checks["replies"]["status"], checks["sending"]["status"]) == ("degraded", "ok")

@@ -19,6 +19,8 @@ def test_they_are_listed_and_shown_without_a_database() -> None:
     assert {"name", "title", "steps", "inputs"} == set(listed[0])
     shown = typed("runbook", "show", "critical-issue")
     assert "$ agentops incident kill-switch --reason {reason}" in shown.out
+    assert "\n--set 'reason=PII in logs'   What happened" in shown.out
+    assert "\n 2. Notify the team (by hand)\n    Post in #incidents on Slack" in shown.out
     assert typed("runbook", "show", "critical-issues").code == 5
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentops.commands import secrets
+from agentops.errors import Kind
+from agentops.platforms import SecretChange
 from agentops.secret_values import digest
 from agentops.session import Session
 from tests.clients.peer import Peer
@@ -178,3 +180,14 @@ def test_diff_compares_by_digests() -> None:
         "D": "only_file",
         "FEATURE_AGENT_CHAT": "same",
     }
+
+
+def test_what_failed_beside_what_was_done_is_partial_and_named() -> None:
+    changes = [
+        SecretChange("NEW", "set", changed=True),
+        SecretChange("OLD", "failed", changed=False, finding="not unset: words"),
+    ]
+    answer = secrets._answer(changes, check=False)
+    assert answer.value == changes
+    assert answer.failure is not None
+    assert (answer.failure.kind, answer.failure.message) == (Kind.PARTIAL, "1 of 2 failed\n  OLD: not unset: words")

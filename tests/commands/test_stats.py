@@ -87,3 +87,45 @@ def test_a_hosted_projects_numbers_may_arrive_as_text(monkeypatch: pytest.Monkey
             {"status": "issued", "count": 2, "sum": 15500.5, "currency": "RWF"}
         ]
         assert typed("stats", "ai-vouchers", "--json").json == [{"date": "2026-11-01", "count": 2}]
+
+
+@pytest.mark.parametrize("way", ["api", "DATABASE_URL"])
+@pytest.mark.parametrize("verb", ["vouchers", "ai-vouchers"])
+def test_a_hosted_project_that_only_forwards_says_in_one_sentence_that_the_vouchers_are_elsewhere(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str, verb: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(b"drop table public.vouchers cascade")
+    with hosted.project(ManagementApi(database_url), monkeypatch, tmp_path):
+        if way == "DATABASE_URL":
+            monkeypatch.setenv("DATABASE_URL", database_url)
+        refused = typed("stats", verb)
+    where = f"project {hosted.TARGET}" if way == "api" else "the database of DATABASE_URL"
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        f"agentops: {where} has no table public.vouchers\n"
+        "  → ask the stack behind its forwarders: --target 'postgresql://…', or its address as DATABASE_URL\n"
+    )
+
+
+def test_where_a_server_is_named_the_way_to_its_vouchers_is_the_line_to_type(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(b"drop table public.vouchers cascade")
+    with hosted.project(ManagementApi(database_url), monkeypatch, tmp_path, server="postgresql://a:secret@db/stack"):
+        refused = typed("stats", "vouchers")
+    assert refused.code == 2
+    assert "agentops --target 'postgresql://a:***@db/stack' stats vouchers" in refused.err
+    assert "secret" not in refused.err
+
+
+def test_another_refusal_of_a_hosted_projects_database_stays_what_it_is(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(b"alter table public.vouchers rename column amount_minor to amount")
+    with hosted.project(ManagementApi(database_url), monkeypatch, tmp_path):
+        refused = typed("stats", "vouchers")
+    assert refused.code == 2
+    assert "amount_minor" in refused.err

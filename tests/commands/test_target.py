@@ -70,8 +70,50 @@ def test_origin_says_where_each_value_comes_from(file: Path, monkeypatch: pytest
     assert typed("--target", "prod", "target", "show").out.strip() == f"prod ({URL})"
 
 
+def test_origin_has_a_row_for_everything_that_can_be_set_and_follows_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows() -> dict[str, tuple[str, str]]:
+        return {
+            row["name"]: (row["value"], row["origin"]) for row in typed("target", "show", "--origin", "--json").json
+        }
+
+    file.write_text(f'target = "stage"\n[targets.stage]\nurl = "{URL}"\n')
+    before = rows()
+    assert before["functions"] == (f"{file.parent}/supabase/functions", "default")
+    said = {
+        "production": ("true", "production = true"),
+        "server": ("postgresql://me:***@db/stack", 'server = "postgresql://me:secret@db/stack"'),
+        "functions": (f"{file.parent}/edge", 'functions = "edge"'),
+        "slack.channel": ("#incidents", 'slack.channel = "#incidents"'),
+        "whatsapp.phone_number_id": ("106540352242922", 'whatsapp.phone_number_id = "106540352242922"'),
+        "whatsapp.business_account_id": ("102290129340398", "whatsapp.business_account_id = 102290129340398"),
+    }
+    file.write_text(file.read_text() + "\n".join(line for _, line in said.values()))
+    told = {
+        "SUPABASE_ACCESS_TOKEN": "given",
+        "SUPABASE_API_URL": "http://127.0.0.1:1",
+        "SUPABASE_FUNCTIONS_URL": "http://127.0.0.1:2",
+        "AGENTOPS_HOME": str(file.parent / "home"),
+        "AGENTOPS_ACTOR": "other@there",
+        "AGENTOPS_PORT": "54999",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    expected = {name: (value, str(file)) for name, (value, _) in said.items()}
+    expected |= {name: (value, name) for name, value in told.items()}
+    expected["access token"] = expected.pop("SUPABASE_ACCESS_TOKEN")
+    expected |= {"target": ("stage", str(file)), "url": (URL, str(file))}
+    after = rows()
+    assert after == expected
+    # Nothing was there by itself, but what says where the test itself is.
+    same = {name for name in after if after[name] == before[name]}
+    assert same == {"target", "url"}
+
+
 def test_use_keeps_comments_and_everything_else(file: Path) -> None:
-    assert typed("target", "use", "stage", "--check").code == 3
+    plan = typed("target", "use", "stage", "--check")
+    assert (plan.code, plan.out) == (3, f"{file} would name stage\n")
     assert file.read_text() == TEXT
     done = typed("target", "use", "stage", "--json")
     assert (done.code, done.json["changed"], done.json["file"]) == (0, True, str(file))

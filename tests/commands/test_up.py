@@ -59,6 +59,22 @@ def test_it_comes_up_once_serves_all_six_and_goes_down_once(target: str) -> None
     assert cli.answer("status")["servers"] == []
 
 
+def test_on_a_production_stack_the_name_that_was_given_holds_for_what_it_leaves_running(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AGENTOPS_TARGET")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "agentops.toml").write_text(f'target = "prod"\n[targets.prod]\nurl = "{target}"\nproduction = true\n')
+    port = ("--port", str(cli.free_port()))
+    assert cli.failure("up", "--detach", *port)["exit"] == 6
+    up = cli.answer("up", "--detach", *port, "--confirm", "prod")
+    try:
+        assert (up["changed"], up["target"]) == (True, target)
+        assert cli.failure("down")["exit"] == 6
+    finally:
+        assert cli.answer("down", "--confirm", "prod")["changed"]
+
+
 def test_in_the_foreground_it_says_where_everything_is_and_ends_well_on_ctrl_c(target: str) -> None:
     process = cli.start("up", "--port", str(cli.free_port()))
     assert process.stdout

@@ -45,6 +45,7 @@ def test_vouchers_are_listed_and_shown_masked_unless_revealed(database_url: str)
     shown = typed("vouchers", "show", voucher, "--json")
     assert [entry["kind"] for entry in shown.json["ledger"]] == ["issue"]
     assert shown.json["code"] == "*****"
+    assert shown.err == "note: --reveal shows phones, texts and codes in full, and is audited\n"
     assert PHONE not in listed.out + shown.out
     assert len(audit(database_url)) == 1
     assert typed("vouchers", "list", "--reveal", "--json").json[0]["customer"] == PHONE

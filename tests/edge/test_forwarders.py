@@ -101,8 +101,8 @@ def peer() -> Iterator[Peer]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder as `init --edge` writes it, and the test's own server."""
     found = tmp_path_factory.mktemp("edge")
-    for name, text in edge.files().items():
-        file = found / "supabase" / name
+    for name, text in edge.functions().items():
+        file = found / "supabase" / "functions" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     (found / "server.ts").write_text(SERVER, encoding="utf-8")

@@ -1,16 +1,19 @@
 """Supabase's Management API and a project's functions on a loopback socket, with the state that the real one keeps.
 
     GET/PUT …/functions  POST …/functions/deploy[?bundleOnly]  GET …/functions/{slug}/body  DELETE …
-    GET/POST/DELETE …/secrets   GET …/analytics/endpoints/logs   POST …/database/query/read-only   GET …/api-keys
+    GET/POST/DELETE …/secrets   GET …/analytics/endpoints/logs   POST …/database/query[/read-only]   GET …/api-keys
     /functions/v1/{slug}
 
 201 on deploy, digests on list, `{"message"}` errors, rate limit headers; a paused project's functions answer 540. SQL
-runs on a real PostgreSQL; what the logs' ClickHouse has and PostgreSQL has not is made there under the same names.
+runs on a real PostgreSQL, each request in a session of its own: several statements without parameters are one
+transaction, and the last rows are the answer. What the logs' ClickHouse has and PostgreSQL has not is made there under
+the same names.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import re
@@ -68,7 +71,8 @@ class Deployed:
 
 @dataclass
 class ManagementApi:
-    """One project. `requests` are what it was asked: method, path below the project, query.
+    """One project. `requests` are what it was asked: method, path below the project, query; but for what agentops asks
+    the database about its own books, which are `statements`, as every other statement is too.
 
     `refuse` may answer a request in its place; `rated` counts requests by endpoint and answers 429 over the limit.
     """
@@ -77,10 +81,13 @@ class ManagementApi:
     token: str = TOKEN
     functions: dict[str, Deployed] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
-    bundled: dict[tuple[str, int], Deployed] = field(default_factory=dict)
+    # By slug, version and hash: two who bundle at once get the same number.
+    bundled: dict[tuple[str, int, str], Deployed] = field(default_factory=dict)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     # Method, path below the project and body of every request that may change something.
     written: list[tuple[str, str, bytes]] = field(default_factory=list)
+    # Path below the project, and SQL.
+    statements: list[tuple[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     refuse: Callable[[str, str], Response | None] = lambda _method, _path: None
     # Carries a request out, and breaks the connection off instead of answering.
@@ -95,13 +102,19 @@ class ManagementApi:
     peak: int = 0
     # Functions that send our forwarder's header, told from the secret that is their flag.
     forwarders: dict[str, str] = field(default_factory=dict)
+    # What functions were called with: their JSON, None where there was none; and what they do then.
+    called: list[Any] = field(default_factory=list)
+    on_call: Callable[[ManagementApi, str], None] = lambda _api, _slug: None
     # What a function answers to a call, 200 where nothing is said.
     statuses: dict[str, int] = field(default_factory=dict)
     # Called after each change of what runs: to spoil it.
     after: Callable[[ManagementApi], None] = lambda _api: None
     limit: int = LIMIT
-    # The length of the window in which requests are counted.
+    # The length of the window in which requests are counted, and how a refused one is told when it ends.
     window: int = 60
+    says_when: tuple[str, ...] = ("x-ratelimit-reset",)
+    # How many requests were refused because of the limit.
+    throttled: int = 0
     url: str = ""
     _counts: dict[tuple[str, str, int], int] = field(default_factory=dict)
     _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -134,6 +147,7 @@ class ManagementApi:
             ("DELETE", "/secrets", self._unset),
             ("GET", "/api-keys", self._keys),
             ("GET", "/analytics/endpoints/logs", self._logs),
+            ("POST", "/database/query", self._query),
             ("POST", "/database/query/read-only", self._query),
             ("GET", "", self._project),
         ]
@@ -154,7 +168,11 @@ class ManagementApi:
     def _guarded(self, path: str, act: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             below = request.url.path.partition(f"/{request.path_params['ref']}")[2]
-            self.requests.append((request.method, below, request.url.query))
+            if below.startswith("/database"):
+                self.statements.append((below, (await request.json())["query"]))
+            ours = below.startswith("/database") and _is_ours(self.statements[-1][1])
+            if not ours:
+                self.requests.append((request.method, below, request.url.query))
             if request.headers.get("authorization") != f"Bearer {self.token}":
                 return JSONResponse({"message": "Unauthorized"}, 401)
             if request.path_params["ref"] != REF:
@@ -162,11 +180,9 @@ class ManagementApi:
             scripted = self.refuse(request.method, below)
             if scripted is not None:
                 return scripted
-            if request.method != "GET":
+            if request.method != "GET" and not ours and not below.endswith("/read-only"):
                 self.written.append((request.method, below, await request.body()))
-            event = self.held(request.method, below)
-            if event is not None:
-                await asyncio.to_thread(event.wait, 60)
+            await self._hold(request.method, below)
             minute = int(time.time() // self.window)
             key = (request.method, path, minute)
             self._counts[key] = self._counts.get(key, 0) + 1
@@ -176,12 +192,20 @@ class ManagementApi:
                 "x-ratelimit-reset": str(self.window - int(time.time()) % self.window),
             }
             if self._counts[key] > self.limit:
+                self.throttled += 1
+                reset = headers.pop("x-ratelimit-reset")
+                headers |= dict.fromkeys(self.says_when, reset)
                 return JSONResponse({"message": "ThrottlerException: Too Many Requests"}, 429, headers)
             response: Response = await act(request)
             response.headers.update(headers)
             return broken_off() if self.lose(request.method, below) else response
 
         return answer
+
+    async def _hold(self, method: str, path: str) -> None:
+        event = self.held(method, path)
+        if event is not None:
+            await asyncio.to_thread(event.wait, 60)
 
     async def _project(self, _request: Request) -> Response:
         return JSONResponse({"id": REF, "ref": REF, "name": "test", "status": self.standing, "region": "eu-west-1"})
@@ -227,7 +251,7 @@ class ManagementApi:
         answered = dict(row)  # what spoils the state later spoils no answer
         deployed = Deployed(row, files, entrypoint)
         if request.query_params.get("bundleOnly") == "true":
-            self.bundled[slug, row["version"]] = deployed
+            self.bundled[slug, row["version"], row["ezbr_sha256"]] = deployed
         else:
             self.functions[slug] = deployed
             self.after(self)
@@ -238,11 +262,10 @@ class ManagementApi:
         for row in rows:
             if not row.keys() >= _PUT_FIELDS:
                 return JSONResponse({"message": f"missing: {sorted(_PUT_FIELDS - row.keys())}"}, 400)
-            deployed = self.bundled.get((row["slug"], row["version"]))
-            if deployed is None or deployed.row["ezbr_sha256"] != row["ezbr_sha256"]:
+            if (row["slug"], row["version"], row["ezbr_sha256"]) not in self.bundled:
                 return JSONResponse({"message": f"no bundle of {row['slug']}"}, 400)
         for row in rows:
-            deployed = self.bundled[row["slug"], row["version"]]
+            deployed = self.bundled[row["slug"], row["version"], row["ezbr_sha256"]]
             self.functions[row["slug"]] = Deployed({**deployed.row, **row}, deployed.files, deployed.entrypoint)
         self.after(self)
         return JSONResponse({"functions": rows})
@@ -303,15 +326,27 @@ class ManagementApi:
 
     async def _query(self, request: Request) -> Response:
         body = await request.json()
-        statement = re.sub(r"\$(\d+)", r"%(p\1)s", body["query"].replace("%", "%%"))
-        values = {f"p{place}": value for place, value in enumerate(body.get("parameters", []), 1)}
+        if self.database_url is None and _is_ours(body["query"]):
+            return _sql_refusal("42P01", 'relation "agentops.project_entries" does not exist')
+        run = functools.partial(self._run, body["query"], body.get("parameters"))
         try:
-            with psycopg.connect(self._database(), row_factory=dict_row) as connection:
-                connection.read_only = True
-                rows = connection.execute(statement, values).fetchall()
+            rows = await asyncio.to_thread(run, read_only=request.url.path.endswith("/read-only"))
         except psycopg.Error as error:
-            return JSONResponse({"message": f"Failed to run sql query: {error}"}, 400)
+            return _sql_refusal(error.sqlstate or "XX000", error.diag.message_primary or str(error))
         return JSONResponse(json.loads(json.dumps(rows, default=str)), 201)
+
+    def _run(self, query: str, parameters: list[Any] | None, *, read_only: bool) -> list[dict[str, Any]]:
+        values = None
+        if parameters is not None:
+            query = re.sub(r"\$(\d+)", r"%(p\1)s", query.replace("%", "%%"))
+            values = {f"p{place}": value for place, value in enumerate(parameters, 1)}
+        mode = "on" if read_only else "off"
+        with psycopg.connect(
+            self._database(), autocommit=True, row_factory=dict_row, options=f"-c default_transaction_read_only={mode}"
+        ) as connection:
+            cursor = connection.execute(query.encode(), values)
+            answers = [result.fetchall() for result in cursor.results() if result.description]
+        return next((rows for rows in reversed(answers) if rows), [])
 
     async def _logs(self, request: Request) -> Response:
         window = [request.query_params.get(name) for name in ("iso_timestamp_start", "iso_timestamp_end")]
@@ -332,10 +367,14 @@ class ManagementApi:
     async def _call(self, request: Request) -> Response:
         slug = request.path_params["slug"]
         self.requests.append((request.method, request.url.path, ""))
+        await self._hold(request.method, request.url.path)
         if self.standing == "INACTIVE":
             return Response("project paused", 540)
         if slug not in self.functions:
             return JSONResponse({"code": "NOT_FOUND", "message": "Requested function was not found"}, 404)
+        body = await request.body()
+        self.called.append(json.loads(body) if body else None)
+        await asyncio.to_thread(self.on_call, self, slug)
         flag = self.forwarders.get(slug)
         headers = {}
         if flag is not None:
@@ -355,6 +394,15 @@ class ManagementApi:
     def _database(self) -> str:
         assert self.database_url, "this test has no database"
         return self.database_url
+
+
+def _is_ours(statement: str) -> bool:
+    """Whether it is about agentops's own books, and no migration that makes them."""
+    return "project_entries" in statement and "agentops.migrations" not in statement
+
+
+def _sql_refusal(state: str, words: str) -> Response:
+    return JSONResponse({"message": f"Failed to run sql query: ERROR:  {state}: {words}\n"}, 400)
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def test_an_error_of_the_account_is_logged_once_by_its_code(database_url: str) -
             told = [event.data for event in recorded(stack).events if event.event == "ai.whatsapp.account.error"]
             assert [each["code"] for each in told] == [131031, None, None]
             assert told[0]["error"] == "code 131031: Meta has locked the account"
-            assert "Business Support Home" in told[0]["hint"]
+            assert "Business Support Home" in str(told[0]["hint"])
 
     asyncio.run(check())
 

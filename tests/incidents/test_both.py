@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from agentops.errors import AgentOpsError, Kind, Unavailable
-from agentops.incidents import both, hosted, kill_switch
+from agentops.incidents import both, confirming, kill_switch
 from tests.commands.line import typed
 from tests.fakes.hosted import TARGET, project
 from tests.fakes.management_api import ManagementApi
@@ -66,9 +67,8 @@ def test_the_kill_switch_switches_both_off_and_names_both(api: ManagementApi, da
     assert {"incident", "target", "features", "changed", "drained_seconds", "confirmed", "unconfirmed"} < set(
         killed.json
     )
-    # Each has its own record, and its own way back.
-    assert f"--target {TARGET} incident restore {hosted_side['incident']}" in killed.err
-    assert f"incident restore {server['incident']}" in killed.err
+    # Each has its own record; one line puts both back.
+    assert f"to put both back: agentops incident restore {hosted_side['incident']}" in killed.err
     assert typed("--target", database_url, "incident", "list", "--json").json[0]["reason"] == "leak"
     assert typed("incident", "list", "--json").json[0]["reason"] == "leak"
 
@@ -149,8 +149,8 @@ def test_a_server_that_does_not_confirm_is_exit_9_beside_a_project_that_is_off(
 def test_a_webhook_that_does_not_say_off_is_exit_9_also_behind_a_server(
     api: ManagementApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosted, "CONFIRM_SECONDS", 0.1)
-    monkeypatch.setattr(hosted, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(confirming, "CONFIRM_SECONDS", 0.1)
+    monkeypatch.setattr(confirming, "PROBE_SECONDS", 0.01)
     done = typed("flags", "disable", "chat", "--wait", "--json")
     assert done.code == 9
     assert "ai-whatsapp-webhook" in done.err
@@ -240,3 +240,22 @@ def test_a_defect_on_the_one_side_spares_the_other_nothing() -> None:
     assert failure is not None
     assert (failure.kind, failure.message) == (Kind.UNAVAILABLE, "target a: away\n  target b: broken")
     assert both.worst(("a", "b"), ("off", "off")) is None
+
+
+@pytest.mark.usefixtures("lame")
+@pytest.mark.parametrize("line", ["flags disable chat", "flags enable chat", "incident kill-switch"])
+@pytest.mark.parametrize("given", [(), ("--target", "prod")])
+def test_where_the_server_is_away_the_next_step_is_about_the_server(line: str, given: tuple[str, ...]) -> None:
+    failed = typed(*given, *line.split(), "--json")
+    hint = json.loads(failed.err.splitlines()[-1])["hint"]
+    assert (failed.code, hint) == (69, f"agentops --target '{NOBODY.replace('secret', '***')}' health database")
+
+
+def test_the_kill_switch_says_where_the_team_is_told_whatever_became_of_it(lame: ManagementApi, tmp_path: Path) -> None:
+    file = tmp_path / "agentops.toml"
+    assert "Slack" not in typed("incident", "kill-switch").err
+    file.write_text(file.read_text() + "slack.channel = '#shop-down'\n")
+    failed = typed("incident", "kill-switch")
+    assert (failed.code, lame.secrets["FEATURE_AGENT_CHAT"]) == (69, "false")
+    assert "  → tell the team: post in #shop-down on Slack\n" in failed.err
+    assert "Slack" not in typed("incident", "kill-switch", "--check").err

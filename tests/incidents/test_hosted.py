@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from agentops.incidents import hosted
+from agentops.incidents import confirming, hosted
 from agentops.platforms.supabase import management
 from tests.commands.line import Result, typed
 from tests.fakes import cli, management_api
@@ -30,7 +30,7 @@ def _hosted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AGENTOPS_TARGET", f"supabase://{REF}")
     monkeypatch.setattr(management, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(hosted, "PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(confirming, "PROBE_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -109,6 +109,22 @@ def test_what_was_not_set_is_not_set_again(project_api: ManagementApi) -> None:
     back = typed("incident", "restore", "1", "--yes", "--json")
     assert back.json["restored"] == ["chat", "vouchers", "customer-lookup"]
     # Lookup follows vouchers again, as it did.
+    assert project_api.secrets == {CHAT: "true", VOUCHERS: "true"}
+
+
+def test_a_restore_that_is_done_in_part_names_both_parts_and_the_next_one_goes_on(project_api: ManagementApi) -> None:
+    project_api.secrets = {VOUCHERS: "true", CHAT: "true"}
+    press("--all")
+    project_api.refuse = lambda method, _path: JSONResponse({"message": "no"}, 403) if method == "DELETE" else None
+    half = typed("incident", "restore", "1", "--yes")
+    assert (half.code, project_api.secrets[CHAT], project_api.secrets[LOOKUP]) == (10, "true", "false")
+    assert "put back: chat, vouchers\n" in half.err
+    assert "not put back: voice (not unset: " in half.err
+    assert "not put back: customer-lookup (not unset: " in half.err
+    assert "agentops incident restore 1" in half.err
+    assert typed("incident", "show", "1", "--json").json["status"] == "open"
+    project_api.refuse = lambda _method, _path: None
+    assert typed("incident", "restore", "1", "--yes").code == 0
     assert project_api.secrets == {CHAT: "true", VOUCHERS: "true"}
 
 
@@ -272,13 +288,15 @@ class TestWait:
     def test_one_that_says_nothing_is_unconfirmed_and_exit_9(
         self, on: ManagementApi, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hosted, "CONFIRM_SECONDS", 0.3)
+        monkeypatch.setattr(confirming, "CONFIRM_SECONDS", 0.3)
         on.forwarders = {"ai-whatsapp-webhook": CHAT}
         done = press("--wait")
         assert done.code == 9
         assert [each["server"] for each in done.json["confirmed"]] == ["ai-whatsapp-webhook"]
         assert done.json["unconfirmed"] == ["ai-realtime-webhook (it has not said that it is off)"]
         assert "the flags are off" in done.err
+        assert "processes" not in done.err, "there are none to stop"
+        assert "FEATURE_AGENT_CHAT=false FEATURE_AGENT_VOICE=false --redeploy" in done.err
 
     def test_only_the_webhooks_of_the_features_are_asked(self, on: ManagementApi) -> None:
         on.forwarders = dict(WEBHOOKS)
@@ -301,7 +319,7 @@ def logged(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manag
 def test_a_line_in_the_logs_confirms_where_there_is_no_header(
     logged: ManagementApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosted, "LOGS_SECONDS", 0.05)
+    monkeypatch.setattr(confirming, "LOGS_SECONDS", 0.05)
     line = {"level": "info", "event": "ai.whatsapp.webhook.disabled", "function": "ai-whatsapp-webhook"}
     said: list[bool] = []
 

@@ -149,6 +149,24 @@ def test_leaks_open_one_incident_that_grows_and_never_holds_a_number(database_ur
     asyncio.run(check())
 
 
+def test_a_place_is_seen_by_row_field_and_customer_once_its_incident_is_closed(database_url: str) -> None:
+    async def check() -> None:
+        async with operator(database_url) as platform:
+            numbers = leaks.Numbers([phone(1), phone(2)])
+            both = leaks.of_row(row({"a": phone(1), "b": phone(2)}, 7), numbers, KEY)
+            number = await leaks.report(platform, both[:1], "tester@here")
+            assert await leaks.unseen(platform, both) == both, "it is open"
+            assert await incidents.close(platform, number, actor="tester@here", reason=None)
+            assert await leaks.unseen(platform, both) == both[1:]
+            others = leaks.of_row(row({"a": phone(1)}, 8), numbers, KEY) + leaks.of_row(
+                row({"a": phone(2)}, 7), numbers, KEY
+            )
+            assert await leaks.unseen(platform, others) == others, "another row; another customer"
+            assert await leaks.unseen(platform, []) == []
+
+    asyncio.run(check())
+
+
 def test_the_digits_of_a_uuid_are_nobodys_number() -> None:
     numbers = leaks.Numbers([phone(123)])
     assert leaks.of_row(row({"a": "ab000000-0780-0001-23ab-0123456789ab"}), numbers, KEY) == []

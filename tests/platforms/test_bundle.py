@@ -35,6 +35,18 @@ def test_a_folder_a_file_and_the_package_are_looked_in_in_this_order(functions: 
     assert folder.folder == str(functions / "ai-create-voucher")
 
 
+def test_another_folder_is_looked_in_instead(functions: Path, tmp_path: Path) -> None:
+    (functions / "ai_one.py").write_text("x = 1\n")
+    other = tmp_path / "stack" / "python"
+    other.mkdir(parents=True)
+    (other / "ai_two.py").write_text("x = 2\n")
+    assert bundle.project_slugs(tmp_path, other) == ["ai-two"]
+    assert bundle.read("ai-two", tmp_path, other).folder == str(other)
+    assert set(bundle.known(tmp_path, other)) == {"ai-two", *bundle.packaged_slugs()}
+    with pytest.raises(NotFound):
+        bundle.read("ai-one", tmp_path, other)
+
+
 def test_the_hash_is_of_the_content_and_not_of_the_place(functions: Path, tmp_path: Path) -> None:
     (functions / "a.py").write_text("x = 1\n")
     before = bundle.read("a", tmp_path).sha256

@@ -53,12 +53,29 @@ def test_every_step_is_done_in_order_and_shown_first() -> None:
     assert recorder.ran == ["deploy ai-one", "health functions", "flags list"]
     assert [(step.step, step.status, step.exit_code) for step in done] == [
         (1, "done", 0),
-        (2, "told", None),
+        (2, "by_hand", None),
         (3, "done", 0),
     ]
     assert recorder.waits == 1
-    assert "$ agentops deploy ai-one" in recorder.said
-    assert "by hand: Tell about ai-one." in recorder.said
+    assert recorder.said == [
+        "\n[1/3] First",
+        "$ agentops deploy ai-one",
+        "$ agentops health functions",
+        "\n[2/3] by hand",
+        "Tell about ai-one.",
+        "\n[3/3]",
+        "$ agentops flags list",
+    ]
+
+
+def test_a_step_that_a_person_does_says_so_in_its_heading() -> None:
+    steps = (Step(1, "Tell {who}", None, "Post it.", None), Step(2, None, None, "Look.", None))
+    assert [step.heading for step in steps] == ["Tell {who} (by hand)", "by hand"]
+    assert [step.heading for step in BOOK.steps] == ["First", "by hand", None]
+    recorder = Recorder()
+    asyncio.run(engine.run(Runbook("try", "Try it", "", (), steps), {"who": "the team"}, recorder.hands))
+    assert recorder.said == ["\n[1/2] Tell the team (by hand)", "Post it.", "\n[2/2] by hand", "Look."]
+    assert recorder.waits == 2
 
 
 def test_it_stops_at_the_first_failure() -> None:
@@ -79,13 +96,13 @@ def test_a_command_that_finds_something_does_not_stop_it() -> None:
     recorder = Recorder({"deploy ai-one": 3, "flags list": 3})
     done = asyncio.run(engine.run(BOOK, {"slug": "ai-one"}, recorder.hands))
     assert recorder.ran == ["deploy ai-one", "health functions", "flags list"]
-    assert [(step.status, step.exit_code) for step in done] == [("differs", 3), ("told", None), ("differs", 3)]
+    assert [(step.status, step.exit_code) for step in done] == [("differs", 3), ("by_hand", None), ("differs", 3)]
 
 
 def test_a_plan_runs_nothing() -> None:
     plan = engine.plan(BOOK, {"slug": "ai-one"})
     assert [(step.what, step.status) for step in plan] == [
         ("agentops deploy ai-one", "would_run"),
-        ("Tell about ai-one.", "told"),
+        ("Tell about ai-one.", "by_hand"),
         ("agentops flags list", "would_run"),
     ]

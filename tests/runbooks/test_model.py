@@ -109,6 +109,11 @@ def test_every_command_line_of_a_runbook_is_one_of_ours(name: str) -> None:
                 assert isinstance(main.parse(step.argv(line, values)), Call), shlex.join(step.argv(line, values))
 
 
+@pytest.mark.parametrize("name", model.names())
+def test_every_step_of_a_runbook_has_a_heading(name: str) -> None:
+    assert [step.number for step in model.load(name).steps if not step.title] == []
+
+
 def test_a_wrong_command_line_would_be_found() -> None:
     with pytest.raises(UsageError):
         main.parse(["deploy", "all", "--now"])

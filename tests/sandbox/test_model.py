@@ -130,6 +130,11 @@ def test_text_parts_are_read_like_a_text() -> None:
             {"success": True, "voucher_id": VOUCHER, "status": "issued", "amount": 10000, "currency": "RWF"},
             f"Your voucher {VOUCHER} for 10,000 RWF is ready.",
         ),
+        (
+            "create_voucher",
+            {"success": True, "status": "pending_approval", "approval_id": 7, "amount": 90000, "currency": "RWF"},
+            "Your voucher for 90,000 RWF waits for approval. You will hear of it here.",
+        ),
         ("redeem_voucher", {"success": True, "voucher_id": VOUCHER}, f"Voucher {VOUCHER} is redeemed. Thank you!"),
         ("void_voucher", {"success": True, "voucher_id": VOUCHER}, f"Voucher {VOUCHER} is void now."),
         (
@@ -157,6 +162,24 @@ def test_a_result_is_told_in_one_sentence(name: str, output: Any, sentence: str)
     result = {"type": "function_call_output", "call_id": "c1", "output": said}
     body = {"model": "gpt-6-luna", "input": [{"role": "user", "content": "…"}, call, result], "tools": CUSTOMER}
     assert decide(body).text == sentence
+
+
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        (None, "Your voucher for 90,000 RWF waits for approval. You will hear of it here."),
+        (
+            "+250788000000",
+            "The voucher for 90,000 RWF waits for approval. Its customer will hear of it, if they chat with us.",
+        ),
+    ],
+)
+def test_only_who_will_be_told_is_promised_to_hear_of_an_approval(named: str | None, sentence: str) -> None:
+    arguments = json.dumps({"customer_msisdn": named, "amount": 90000, "currency": None})
+    call = {"type": "function_call", "call_id": "c1", "name": "create_voucher", "arguments": arguments}
+    waits = {"success": True, "status": "pending_approval", "approval_id": 7, "amount": 90000, "currency": "RWF"}
+    result = {"type": "function_call_output", "call_id": "c1", "output": json.dumps(waits)}
+    assert decide({"model": "gpt-6-luna", "input": [call, result], "tools": STAFF}).text == sentence
 
 
 def test_two_results_are_told_in_order() -> None:

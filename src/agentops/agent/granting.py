@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from agentops.agent import money, notices, policy
 from agentops.agent.policy import Refused
+from agentops.counts import counted
 from agentops.errors import Conflict, NotAuthorised, NotFound
 from agentops.store import approvals, limits, vouchers
 from agentops.store.vouchers import By
@@ -164,7 +165,7 @@ async def _reserve(queries: Queries, rules: limits.Rules, wanted: Wanted, *, cus
 def _words(reached: Reached, unit: str) -> str:
     told = {
         "voucher-max": f"at most {reached.value} {unit} per voucher",
-        "customer-day-count": f"at most {reached.value} vouchers a day for one customer",
+        "customer-day-count": f"at most {counted(reached.value, 'voucher')} a day for one customer",
         "customer-day-sum": f"at most {reached.value} {unit} a day for one customer",
     }
     # What all customers have together is nobody's business.

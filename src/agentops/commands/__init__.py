@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from agentops.errors import UsageError
+from agentops.errors import AgentOpsError, UsageError
 from agentops.session import Call
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Options that mean the same wherever they stand.
 Check = Annotated[bool, typer.Option("--check", help="Only say what would change; exit 3 if something would.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show phones, texts and codes in full; that is audited.")]
+# What is said where something was left out.
+MASKED = "note: --reveal shows phones, texts and codes in full, and is audited"
 
 FOLDER = Path(__file__).parent
 # Help uses a wide terminal, up to where lines stay readable.
@@ -36,9 +39,16 @@ def nouns() -> dict[str, str]:
 
 def slugs() -> list[str]:
     """Functions by slug, for completion and hints: the package's and the project folder's, without a database."""
-    from agentops.platforms.bundle import packaged_slugs, project_slugs
+    from agentops.platforms.bundle import known
+    from agentops.platforms.supabase import sources
+    from agentops.settings import process
 
-    return sorted({*packaged_slugs(), *project_slugs(Path.cwd())})
+    try:
+        here = process()
+        hosted = sources.known(here.project, here.functions) if here.hosted else ()
+        return sorted({*known(here.project, here.functions), *hosted})
+    except AgentOpsError:  # a configuration that cannot be read: the command that is typed will say so
+        return known(Path.cwd())
 
 
 class LazyGroup(TyperGroup):

@@ -31,7 +31,7 @@ from agentops.sql import statements
 From = Annotated[str, typer.Option("--from", metavar="PHONE", help="Whose phone the messages come from.")]
 Message = Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="Send this one and end.")]
 Correlation = Annotated[
-    str | None, typer.Option("--correlation", metavar="ID", help="Under which id the logs tell of --message.")
+    str | None, typer.Option("--correlation", metavar="ID", help="The id under which the logs show --message.")
 ]
 Timeout = Annotated[int, typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait for a reply.")]
 
@@ -78,6 +78,7 @@ async def chat(
 
     Exit 0 where every message was answered, 9 where none came in time, 1 where chat is off or the stack gave it up.
     """
+    session.confirm_production()
     customer = await _customer(session, from_, seconds)
     if message is not None:
         exchange, failure = await _exchange(customer, message, correlation or str(uuid.uuid4()))

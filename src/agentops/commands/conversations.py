@@ -1,6 +1,6 @@
 """See who talks with the agent, read what was said, and forget a customer.
 
-Phones are masked; what was said is shown with --reveal only, and that is audited.
+Phones are masked; `conversations show ID --reveal` shows the phone and what was said, and that is audited.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Annotated, Any
 
 import typer
 
-from agentops.commands import Check, Yes
+from agentops.commands import MASKED, Check, Reveal, Yes
+from agentops.counts import counted
 from agentops.errors import Kind, NotFound
 from agentops.redact import mask_phone
 from agentops.session import Answer, Session
 from agentops.store.conversations_admin import Conversation, Said
 
 Name = Annotated[str, typer.Argument(metavar="ID|+250…", help="A conversation's number, or the customer's phone.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many, last spoken in first.")]
-Reveal = Annotated[bool, typer.Option("--reveal", help="Show what was said; that is audited.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many, last spoken in first.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,11 @@ class Shown(Line):
 
     def text(self) -> str:
         """For people: a head, then line by line what was said."""
-        lines = [f"conversation {self.id} with {self.customer} on {self.phone_id}: {self.messages} messages"]
+        many = counted(self.messages, "message")
+        lines = [f"conversation {self.id} with {self.customer} on {self.phone_id}: {many}"]
         for each in self.history:
-            words = f"({each.characters} characters)" if each.said is None else each.said
+            words = f"({counted(each.characters, 'character')})" if each.said is None else each.said
             lines.append(f"  {each.at.astimezone():%Y-%m-%d %H:%M:%S}  {each.role:<11}  {words}")
-        if not self.revealed and self.history:
-            lines.append("what was said is shown with --reveal, and that is audited")
         return "\n".join(lines)
 
 
@@ -85,8 +84,8 @@ async def list_(session: Session, limit: Limit = 100) -> list[Line]:
     return [_line(each) for each in await conversations_admin.listed(await session.local(), limit)]
 
 
-async def show(session: Session, name: Name, reveal: Reveal = False) -> list[Shown]:
-    """Show what was said in a conversation, or in all those of a phone; the words with --reveal only."""
+async def show(session: Session, name: Name, reveal: Reveal = False) -> Answer:
+    """Show what was said in a conversation, or in all those of a phone; words and phone with --reveal only."""
     from agentops.store import audit, conversations_admin
 
     platform = await session.local()
@@ -100,11 +99,11 @@ async def show(session: Session, name: Name, reveal: Reveal = False) -> list[Sho
             await audit.record(platform, actor=actor, action="conversation.reveal", subject=subject)
         said = await conversations_admin.said(platform, each.id)
         shown.append(_shown(each, said, reveal=reveal))
-    return shown
+    return Answer(shown, note=None if reveal else MASKED)
 
 
 async def forget(session: Session, name: Name, check: Check = False, yes: Yes = False) -> Answer:
-    """Forget a customer: conversation, history, replies and what they wrote. Only message ids stay, against repeats."""
+    """Forget a customer: conversation, history, replies and what they wrote. Only message ids stay, to know repeats."""
     from agentops.store import conversations_admin
 
     platform = await session.local()
@@ -117,9 +116,8 @@ async def forget(session: Session, name: Name, check: Check = False, yes: Yes = 
     if check:
         return Answer(plan, Kind.DIFFERS)
     who, messages = plan[0].customer, sum(each.messages for each in found)
-    session.confirm(
-        f"forget {who} on target {platform.target}: {len(found)} conversations, {messages} messages?", yes=yes
-    )
+    what = f"{counted(len(found), 'conversation')}, {counted(messages, 'message')}"
+    session.confirm(f"forget {who} on target {platform.target}: {what}?", yes=yes)
     await conversations_admin.forget(platform, [each.id for each in found], session.process.actor)
     return Answer(plan)
 
@@ -143,7 +141,8 @@ def _line(each: Conversation) -> Line:
 
 def _shown(each: Conversation, said: Sequence[Said], *, reveal: bool) -> Shown:
     words = [_words(one, reveal=reveal) for one in said]
-    return Shown(**asdict(_line(each)), revealed=reveal, history=words)
+    line = asdict(each) if reveal else asdict(_line(each))
+    return Shown(**line, revealed=reveal, history=words)
 
 
 def _words(one: Said, *, reveal: bool) -> Words:

@@ -1,7 +1,12 @@
-"""Migrate the stack's database, look at its state, open psql on it."""
+"""Migrate the stack's database, look at its state, open psql on it.
+
+A hosted project's database is reached through Supabase's API, or through DATABASE_URL where that is set. Once it is
+migrated, what agentops notes about the project (deployments, incidents, audit) is kept there, for the whole team.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,7 +14,7 @@ from typing import Annotated
 import typer
 
 from agentops.commands import Check
-from agentops.errors import Kind, Unavailable
+from agentops.errors import Kind, Unavailable, UsageError
 from agentops.session import Answer, Session, database_url
 from agentops.store.schema import Applied, Table
 
@@ -45,19 +50,20 @@ async def migrate(session: Session, check: Check = False) -> Answer:
     """Create or update the schema `agentops`, and what the public tables lack; forward only, again is no harm."""
     from agentops.store import migrations, schema
 
-    platform = await session.local(any_schema=True)
-    refusing = await schema.refuses_void(platform)
+    read = await session.queries(any_schema=True)
+    refusing = await schema.refuses_void(read)
     if check:
-        have = await schema.version(platform) or 0
+        have = await schema.version(read) or 0
         plan = [Applied(item.version, item.name, changed=item.version > have) for item in migrations.migrations()]
         if refusing:
             plan.append(Applied(migrations.needed(), f"allow void in {refusing}", changed=True))
         return Answer(plan, Kind.DIFFERS if any(item.changed for item in plan) else Kind.DONE)
-    applied = await schema.migrate(platform)
-    await schema.allow_void(platform)
+    database = await session.database()
+    applied = await schema.migrate(database)
+    await schema.allow_void(database)
     if refusing:
         applied.append(Applied(migrations.needed(), f"allow void in {refusing}", changed=True))
-    missing = await schema.build_wall(platform)
+    missing = await schema.build_wall(database)
     return Answer(
         applied, note=f"note: customers' tools run without row-level security: {missing}" if missing else None
     )
@@ -67,17 +73,16 @@ async def status(session: Session) -> Answer:
     """Show the schema's version, the public tables as they are, and what a migration would do. Exit 3 if anything."""
     from agentops.store import migrations, schema
 
-    platform = await session.local(any_schema=True)
-    version, needed = await schema.version(platform), migrations.needed()
-    tables = await schema.tables(platform)
-    refusing = await schema.refuses_void(platform)
+    read = await session.queries(any_schema=True)
+    version, needed = await schema.version(read), migrations.needed()
+    tables = await schema.tables(read)
+    refusing = await schema.refuses_void(read)
     finding, hint = _finding(version, needed, tables, refusing)
-    missing = await schema.wall_missing(platform) if version is not None and version >= needed else None
+    missing = await schema.wall_missing(read) if version is not None and version >= needed else None
     if missing:
         finding = f"{finding}; customers' tools run without row-level security: {missing}"
-    result = Status(
-        platform.target, await schema.server_version(platform), version, needed, tables, refusing, finding, hint
-    )
+    server, label = await schema.server_version(read), session.process.label
+    result = Status(label, server, version, needed, tables, refusing, finding, hint)
     return Answer(result, Kind.DIFFERS if hint else Kind.DONE)
 
 
@@ -104,13 +109,17 @@ async def psql(
 ) -> Answer:
     """Open psql on the target's database; after -- its own arguments: agentops db psql -- -c 'select 1'."""
     import asyncio
-    import os
     import signal
 
     # Opened once for the sake of clear errors, and so that an embedded database has its schema.
-    await session.local(any_schema=True)
+    if session.process.hosted and not os.environ.get("DATABASE_URL"):
+        hint = "set DATABASE_URL to the project's database: the dashboard's Connect shows it"
+        raise UsageError("psql needs the address of the project's database, its API has none to give", hint)
+    session.confirm_production()  # whatever is typed there
+    await session.database()
     await session.close()
-    url, password = _without_password(await database_url(session.process))
+    address = os.environ["DATABASE_URL"] if session.process.hosted else await database_url(session.process)
+    url, password = _without_password(address)
     environment = {**os.environ, **({"PGPASSWORD": password} if password else {})}
     program = _program()
     # A child, not exec: this process counts as a user of the embedded PostgreSQL for as long as psql runs.

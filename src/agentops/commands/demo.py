@@ -11,14 +11,14 @@ import shlex
 import sys
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from agentops.errors import AgentOpsError, Kind
 from agentops.session import Session
-from agentops.settings import KNOWN_FLAGS
+from agentops.settings import KNOWN_FLAGS, elsewhere
 from agentops.sql import statements
 
 Port = Annotated[
@@ -61,7 +61,7 @@ class Tour:
 async def demo(session: Session, port: Port = None) -> Tour:
     """Take the tour of a simulated stack; it ends with the stack up."""
     began = time.monotonic()
-    session.process = replace(session.process, target="sandbox", origin="agentops demo")
+    session.process = elsewhere(session.process, "sandbox", "agentops demo")
     session.note("The tour of agentops, on target sandbox: OpenAI, WhatsApp and Slack are SIMULATED on this machine.")
     if os.environ.get("AGENTOPS_TARGET") != "sandbox":
         session.note("$ export AGENTOPS_TARGET=sandbox")

@@ -1,7 +1,8 @@
 """Deploy functions: all or by name, list, history, roll back, delete, diff.
 
 Equal content is left alone. A bundle that does not import is refused before anything is switched; what a live server
-refuses is switched back. One that fails stops no other.
+refuses is switched back. One that fails stops no other; at a hosted project several functions switch together or not
+at all.
 """
 
 from __future__ import annotations
@@ -26,12 +27,26 @@ if TYPE_CHECKING:
     from agentops.platforms import Bundle, Platform
 
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="One function.", autocompletion=known_slugs)]
-Slugs = Annotated[list[str], typer.Argument(metavar="SLUG…", help="Only these functions.", autocompletion=known_slugs)]
+Slugs = Annotated[
+    list[str],
+    typer.Argument(metavar="SLUG…", help="Which functions.", autocompletion=known_slugs),
+]
 Force = Annotated[bool, typer.Option("--force", help="Load it again even if nothing changed: clears its caches.")]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, metavar="N", help="How many bundles to try at once; default: one a core.")
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        metavar="N",
+        help="How many bundles to try or upload at once; default: one a core, 8 to a hosted project.",
+    ),
 ]
-To = Annotated[int | None, typer.Option("--to", metavar="N", help="The version; default: the one before.")]
+To = Annotated[
+    int | None,
+    typer.Option(
+        "--to", metavar="N", help="Which version, by its number in `deploy history`; default: the one before."
+    ),
+]
 _FAILED = {"failed", "replaced", "restored", "unverified"}
 _ALIKE = {"replaced": Kind.CONFLICT, "restored": Kind.UNVERIFIED, "unverified": Kind.UNVERIFIED}
 
@@ -47,24 +62,27 @@ class Difference:
     verbatim: ClassVar[bool] = True
 
     def text(self) -> str:
-        """The diff itself."""
-        return self.diff or ("only the version of the package differs" if self.changed else "no difference")
+        """The diff itself; whoever prints it ends its last line."""
+        return self.diff.removesuffix("\n") or (
+            "only the version of the package differs" if self.changed else "no difference"
+        )
 
 
 async def all_(session: Session, check: Check = False, force: Force = False, jobs: Jobs = None) -> Answer:
-    """Deploy every function of the project folder and the package."""
-    return await _deploy(session, _known(session), check=check, force=force, jobs=jobs)
+    """Deploy every function: the project folder's and the package's; to a hosted project, its functions folder's."""
+    return await _deploy(session, _known(session), "all", check=check, force=force, jobs=jobs)
 
 
 async def deploy(
     session: Session, slugs: Slugs, check: Check = False, force: Force = False, jobs: Jobs = None
 ) -> Answer:
     """Deploy the named functions."""
-    return await _deploy(session, list(dict.fromkeys(slugs)), check=check, force=force, jobs=jobs)
+    wanted = list(dict.fromkeys(slugs))
+    return await _deploy(session, wanted, " ".join(wanted), check=check, force=force, jobs=jobs)
 
 
 async def list_(session: Session) -> list[Function]:
-    """Show what is deployed, and whether every live server runs it."""
+    """Show what is deployed, and whether every live server runs it; hosted: whether agentops deployed it."""
     return await (await session.platform()).functions()
 
 
@@ -85,24 +103,24 @@ async def rollback(session: Session, slug: Slug, to: To = None, check: Check = F
     if not check:
         await session.warn_unserved()
     result = await platform.rollback(slug, to, check=check)
-    return _answer([result], check=check)
+    return _answer([result], check=check, again=f"rollback {slug} --to {to}" if to else f"rollback {slug}")
 
 
 async def delete(session: Session, slug: Slug, check: Check = False, yes: Yes = False) -> Answer:
     """Take a function off; its versions stay and can be rolled back to."""
     platform = await session.platform()
     if check:
-        return _answer([await platform.delete(slug, check=True)], check=True)
+        return _answer([await platform.delete(slug, check=True)], check=True, again=f"delete {slug}")
     plan = await platform.delete(slug, check=True)
     if not plan.changed:
-        return _answer([plan], check=False)
+        return _answer([plan], check=False, again=f"delete {slug}")
     session.confirm(f"delete {slug} (version {plan.version}) on target {platform.target}?", yes=yes)
     await session.warn_unserved()
-    return _answer([await platform.delete(slug, check=False)], check=False)
+    return _answer([await platform.delete(slug, check=False)], check=False, again=f"delete {slug}")
 
 
 async def diff(session: Session, slug: Slug) -> Answer:
-    """Show what deploying a function would change. Exit 3 if anything."""
+    """Show what deploying a function would change, as a diff. Exit 3 if it would change anything."""
     here = _bundle(session, slug)
     platform = await session.platform()
     active = next((function for function in await platform.functions() if function.slug == slug), None)
@@ -128,7 +146,10 @@ def _differing(name: str, there: str | None, here: str | None) -> Iterator[str]:
     return difflib.unified_diff(old, new, before, after)
 
 
-async def _deploy(session: Session, slugs: list[str], *, check: bool, force: bool, jobs: int | None) -> Answer:
+async def _deploy(
+    session: Session, slugs: list[str], typed: str, *, check: bool, force: bool, jobs: int | None
+) -> Answer:
+    """Deploy `slugs`, which were `typed` so."""
     bundles, refused = _read(session, slugs)
     platform = await session.platform()
     if not check:
@@ -147,21 +168,24 @@ async def _deploy(session: Session, slugs: list[str], *, check: bool, force: boo
     if refused:
         live = {function.slug: function for function in await platform.functions()}
         results |= {slug: _refused(slug, finding, live.get(slug)) for slug, finding in refused.items()}
-    return _answer([results[slug] for slug in slugs], check=check, refused=set(refused))
+    ordered = [results[slug] for slug in slugs]
+    failed = [result.slug for result in ordered if result.status in _FAILED]
+    again = typed if len(failed) == len(ordered) else " ".join(failed)
+    return _answer(ordered, check=check, refused=set(refused), again=f"{again} --force" if force else again)
 
 
 def _known(session: Session) -> list[str]:
     """Every slug that can be deployed from here: Python for a stack of one's own, TypeScript for a hosted project."""
     from agentops.platforms import bundle
 
-    project = session.process.project
+    project, folder = session.process.project, session.process.functions_there()
     if not session.process.hosted:
-        return bundle.known(project)
+        return bundle.known(project, folder)
     from agentops.platforms.supabase import sources
 
-    found = sources.known(project)
+    found = sources.known(project, folder)
     if not found:
-        raise UsageError(f"there is nothing to deploy in {project / sources.FOLDER}", "agentops init --edge")
+        raise UsageError(f"there is nothing to deploy in {folder}", "agentops init --edge")
     return found
 
 
@@ -169,12 +193,12 @@ def _bundle(session: Session, slug: str) -> Bundle:
     """Read a function's source. Raises as `read` of the module that knows its kind."""
     from agentops.platforms import bundle
 
-    project = session.process.project
+    project, folder = session.process.project, session.process.functions_there()
     if not session.process.hosted:
-        return bundle.read(slug, project)
+        return bundle.read(slug, project, folder)
     from agentops.platforms.supabase import sources
 
-    return sources.read(slug, project)
+    return sources.read(slug, project, folder)
 
 
 def _read(session: Session, slugs: Sequence[str]) -> tuple[list[Bundle], dict[str, str]]:
@@ -194,10 +218,11 @@ def _refused(slug: str, finding: str, live: Function | None) -> Deployment:
     return Deployment(slug, version, changed=False, status="failed", sha256=sha256, finding=finding)
 
 
-def _answer(results: list[Deployment], *, check: bool, refused: set[str] | None = None) -> Answer:
+def _answer(results: list[Deployment], *, check: bool, again: str, refused: set[str] | None = None) -> Answer:
+    """What became of each; `again` is what to type after `agentops deploy` where some failed and are mended."""
     failed = [result for result in results if result.status in _FAILED]
     if failed:
-        return Answer(results, failure=_failure(results, failed, refused or set()))
+        return Answer(results, failure=_failure(results, failed, refused or set(), again))
     if check:
         would = any(result.changed for result in results)
         return Answer(results, Kind.DIFFERS if would else Kind.DONE)
@@ -206,12 +231,13 @@ def _answer(results: list[Deployment], *, check: bool, refused: set[str] | None 
     return Answer(results)
 
 
-def _failure(results: Sequence[Deployment], failed: Sequence[Deployment], refused: set[str]) -> AgentOpsError:
+def _failure(
+    results: Sequence[Deployment], failed: Sequence[Deployment], refused: set[str], again: str
+) -> AgentOpsError:
     """What failed and why, function by function: the table has no room for a traceback's line."""
     lines = [f"{len(failed)} of {len(results)} failed", *(f"{entry.slug}: {entry.finding}" for entry in failed)]
-    slugs = " ".join(entry.slug for entry in failed)
     overtaken = all(entry.status == "replaced" for entry in failed)
-    hint = f"agentops deploy history {failed[0].slug}" if overtaken else f"mend, then: agentops deploy {slugs}"
+    hint = f"agentops deploy history {failed[0].slug}" if overtaken else f"mend, then: agentops deploy {again}"
     failure = AgentOpsError("\n  ".join(lines), hint)
     failure.kind = _kind(results, failed, refused)
     return failure
@@ -235,5 +261,7 @@ def _progress(session: Session, bundles: Sequence[Bundle], word: str) -> None:
 async def _unknown(session: Session, platform: Platform, slug: str) -> AgentOpsError:
     from agentops.platforms import bundle
 
-    known = {function.slug for function in await platform.functions()} | set(bundle.known(session.process.project))
+    known = {function.slug for function in await platform.functions()} | set(
+        bundle.known(session.process.project, session.process.functions)
+    )
     return NotFound(f"no function is named {slug!r}", f"the functions are: {', '.join(sorted(known)) or 'none'}")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from agentops import embedded
-from agentops.errors import NotAuthorised, TimedOut
+from agentops.errors import NotAuthorised, TimedOut, UsageError
 from agentops.server import hold
 from agentops.session import Answer, Session
 
@@ -33,6 +33,10 @@ class Down:
 async def down(session: Session) -> Answer:
     """End the stack that `agentops up` started on this machine, in order; its data stays."""
     process = session.process
+    if process.hosted:
+        words = f"{process.label} is a hosted project, which agentops cannot bring down"
+        raise UsageError(words, "agentops incident kill-switch, to switch chat and voice off there")
+    session.confirm_production()
     file = hold.path(process)
     held = hold.read(file)
     if held:

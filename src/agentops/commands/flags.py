@@ -31,8 +31,11 @@ Names = Annotated[
         autocompletion=lambda: list(KNOWN_FLAGS),
     ),
 ]
-For = Annotated[str | None, typer.Option("--for", metavar="30m", help="Put it back by itself after this time.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Until all who work with them have said that they are off.")]
+For = Annotated[
+    str | None,
+    typer.Option("--for", metavar="30m", help="Put it back by itself after this time; not at a hosted project."),
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until servers and functions have said that they are off.")]
 
 
 async def list_(session: Session) -> list[Flag]:
@@ -46,7 +49,7 @@ async def enable(session: Session, names: Names, for_: For = None, check: Check 
 
 
 async def disable(session: Session, names: Names, for_: For = None, wait: Wait = False, check: Check = False) -> Answer:
-    """Switch flags off, at once and without asking. Exit 9 where --wait is given and somebody has not said so."""
+    """Switch flags off, at once and without asking. With --wait, exit 9 where a server or function has not said so."""
     return await _switch(session, names, enabled=False, for_=for_, check=check, wait=wait)
 
 
@@ -121,13 +124,13 @@ class Change:
         flags = await platform.set_flags(self.names, enabled=self.enabled, seconds=self.seconds, check=self.check)
         if not self.wait:
             return Switched(flags)
-        from agentops.incidents import hosted, kill_switch
+        from agentops.incidents import confirming, kill_switch
         from agentops.platforms.supabase import SupabasePlatform
 
         confirmed: Sequence[Confirmation] = ()
         try:
             if isinstance(platform, SupabasePlatform):
-                confirmed, missing = await hosted.confirm(platform, self.names, begun, began)
+                confirmed, missing = await confirming.confirm(platform, self.names, begun, began)
             else:
                 confirmed, missing = await kill_switch.confirm(platform)
         except AgentOpsError as failure:  # the flags are off all the same
@@ -141,11 +144,7 @@ def _remark(change: Change, switched: Switched, session: Session) -> str | None:
     if change.check:
         return None
     if change.wait:
-        from agentops.incidents.hosted import WEBHOOKS
-
         said = [f"confirmed by {each.server} after {each.seconds:.1f} s" for each in switched.confirmed]
-        silent = [flag.name for flag in switched.flags if session.process.hosted and flag.secret not in WEBHOOKS]
-        said += [f"no webhook can say so of {', '.join(silent)}: minutes may pass"] if silent else []
         return "\n".join(said) or None
     if session.process.hosted and any(flag.changed for flag in switched.flags):
         return "warm isolates may keep the old value for minutes" + (

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentops.commands import slugs
+from agentops.configuration import BUSINESS_ACCOUNT_ID, PHONE_NUMBER_ID
 from agentops.errors import AgentOpsError, Kind
-from agentops.platforms import Function, Invocation, Platform, Queries, Server
+from agentops.platforms import Function, Invocation, Platform, Server
+from agentops.secret_values import SHOWN_DIGITS, digest
 from agentops.session import Answer, Session
-from agentops.settings import CHAT, SERVICE_KEY, VOICE
+from agentops.settings import CHAT, PHONE_ID, SERVICE_KEY, VOICE, Process
 
 if TYPE_CHECKING:
     from agentops.platforms.supabase.health import Finding
 
 ANSWER_SECONDS = 5.0
 _OK = 200
-_FULL = 0.8
-_CHAT_SECRETS = ("OPENAI_API_KEY", "WA_TOKEN", "WA_PHONE_ID", "WA_VERIFY_TOKEN", "WA_APP_SECRET")
+_CHAT_SECRETS = ("OPENAI_API_KEY", "WA_TOKEN", PHONE_ID, "WA_VERIFY_TOKEN", "WA_APP_SECRET")
 _NEEDS = {CHAT: _CHAT_SECRETS, VOICE: ("OPENAI_API_KEY",)}
 
 
@@ -75,9 +75,9 @@ async def health(
     if part in {None, Part.DATABASE}:
         checks += [check async for check in _database(session, platform)]
     if part in {None, Part.FUNCTIONS}:
-        checks += [check async for check in _functions(platform)]
+        checks += [check async for check in _functions(session, platform)]
     if part is None:
-        checks += [check async for check in _work(platform)]
+        checks += [check async for check in _work(session, platform)]
     return Answer(checks, _kind(checks))
 
 
@@ -110,6 +110,7 @@ async def _hosted(session: Session, part: Part | None) -> list[Check]:
         asked.append(_checks(project.functions(platform, wanted)))
     if part is None:
         asked.append(_checks(project.settings(platform, _NEEDS, forwards=_forwards(session))))
+        asked.append(_hosted_number(session))
     told: set[str] = set()
     kept = []
     for check in (check for checks in await asyncio.gather(*asked) for check in checks):
@@ -127,18 +128,17 @@ def _wanted(session: Session) -> list[str]:
     from agentops.platforms.bundle import packaged_slugs
     from agentops.platforms.supabase import sources
 
-    return sources.known(session.process.project) or packaged_slugs()
+    return sources.known(session.process.project, session.process.functions) or packaged_slugs()
 
 
 def _forwards(session: Session) -> bool:
     """Whether the functions of this project folder are our forwarders."""
-    from agentops.platforms.supabase import sources
-
-    return (session.process.project / sources.FOLDER / "_shared" / "agentops.ts").is_file()
+    return (session.process.functions / "_shared" / "agentops.ts").is_file()
 
 
 async def _hosted_database(session: Session) -> list[Check]:
     """The project's own database, read only, and no longer than the rest may take."""
+    from agentops.incidents import database_symptoms as symptoms
     from agentops.platforms.supabase.health import bounded
 
     begun = time.perf_counter()
@@ -148,29 +148,21 @@ async def _hosted_database(session: Session) -> list[Check]:
         return [Check("database", "failed", _since(begun), f"DATABASE_URL: {failure.message}", failure.hint)]
     how = "over Supabase's API" if isinstance(queries, type(session.supabase())) else "by DATABASE_URL"
     verdicts = {
-        "database": _hosted_answers(queries, f"{how} on target {session.process.label}"),
-        "tables": _tables(queries),
-        "connections": _connections(queries),
-        "voucher-codes": _codes(queries),
+        "database": symptoms.answers(queries, "PostgreSQL", f"{how} on target {session.process.label}"),
+        "tables": symptoms.tables(queries, lambda: _served(session)),
+        "connections": symptoms.connections(queries),
+        "voucher-codes": symptoms.codes(queries),
     }
     return list(await asyncio.gather(*(_check(name, bounded(verdict)) for name, verdict in verdicts.items())))
 
 
-async def _hosted_answers(queries: Queries, where: str) -> Verdict:
-    from agentops.store import schema
+async def _served(session: Session) -> bool:
+    """Whether an agentops server does the work of a hosted project."""
+    from agentops.platforms.supabase.health import SERVER_ADDRESS
 
-    return _ok(f"PostgreSQL {await schema.server_version(queries)} answers {where}")
-
-
-async def _tables(queries: Queries) -> Verdict:
-    from agentops.store import schema
-
-    found = await schema.tables(queries)
-    wrong = [f"{table.name} is missing" for table in found if not table.present]
-    wrong += [f"{table.name} lacks {', '.join(table.missing)}" for table in found if table.present and table.missing]
-    if wrong:
-        return "degraded", "; ".join(wrong), 'agentops --target "$DATABASE_URL" db migrate'
-    return _ok(f"there are {' and '.join(table.name for table in found)}")
+    if _forwards(session) or session.process.server:
+        return True
+    return SERVER_ADDRESS in {secret.name for secret in await session.supabase().secrets()}
 
 
 def _since(begun: float) -> int:
@@ -178,82 +170,28 @@ def _since(begun: float) -> int:
 
 
 async def _database(session: Session, platform: Platform) -> AsyncIterator[Check]:
-    yield await _check("database", _answers(session, platform))
-    yield await _check("schema", _schema(platform))
-    yield await _check("customer-wall", _wall(platform))
-    yield await _check("connections", _connections(platform))
-    yield await _check("voucher-codes", _codes(platform))
-    yield await _check("money-transactions", _money(platform))
-
-
-async def _answers(session: Session, platform: Platform) -> Verdict:
-    from agentops.store import schema
+    from agentops.incidents import database_symptoms as symptoms
 
     kind = "embedded PostgreSQL" if session.process.embedded else "PostgreSQL"
-    return _ok(f"{kind} {await schema.server_version(platform)} answers on target {platform.target}")
+    yield await _check("database", symptoms.answers(platform, kind, f"on target {platform.target}"))
+    yield await _check("schema", symptoms.version(platform))
+    yield await _check("customer-wall", symptoms.wall(platform))
+    yield await _check("connections", symptoms.connections(platform))
+    yield await _check("voucher-codes", symptoms.codes(platform))
+    yield await _check("money-transactions", symptoms.money(platform))
 
 
-async def _schema(platform: Platform) -> Verdict:
-    from agentops.store import migrations, schema
+async def _functions(session: Session, platform: Platform) -> AsyncIterator[Check]:
+    from agentops.platforms.bundle import known
 
-    found, needed = await schema.version(platform), migrations.needed()
-    if found is None or found < needed:
-        return "degraded", f"schema version {found or 'none'}, this agentops needs {needed}", "agentops db migrate"
-    refusing = await schema.refuses_void(platform)
-    if refusing:
-        return "degraded", f"constraint {refusing} refuses status void: voiding fails", "agentops db migrate"
-    return _ok(f"schema version {found}")
-
-
-async def _wall(platform: Platform) -> Verdict:
-    from agentops.store import schema
-
-    missing = await schema.wall_missing(platform)
-    if missing:
-        words = f"customers' tools run without row-level security: {missing}"
-        return "degraded", words, "agentops db migrate, as a database user who may create roles and owns the tables"
-    return _ok("row-level security holds customers' tools to their own rows")
-
-
-async def _connections(queries: Queries) -> Verdict:
-    from agentops.store import health as figures
-
-    found = await figures.connections(queries)
-    words = f"{found.used} of {found.allowed} connections in use"
-    if found.used >= _FULL * found.allowed:
-        return "degraded", words, "run fewer servers (agentops serve --processes N) or raise max_connections"
-    return _ok(words)
-
-
-async def _codes(queries: Queries) -> Verdict:
-    from agentops.store import health as figures
-
-    live = await figures.live_codes(queries)
-    words = f"{live:,} of {figures.CODES:,} voucher codes in use"
-    if live >= _FULL * figures.CODES:
-        return "degraded", words, "void or expire old vouchers: agentops stats vouchers --days 365"
-    return _ok(words)
-
-
-async def _money(platform: Platform) -> Verdict:
-    from agentops.store import health as figures
-    from agentops.store.database import MONEY_SECONDS
-
-    long = await figures.long_money_transactions(platform, MONEY_SECONDS)
-    if not long:
-        return _ok("no money transaction runs long")
-    who = ", ".join(f"session {entry.pid} ({entry.seconds:.0f} s)" for entry in long)
-    return "degraded", f"money transactions run long: {who}", "agentops db psql -- -c 'select * from pg_stat_activity'"
-
-
-async def _functions(platform: Platform) -> AsyncIterator[Check]:
     servers = await platform.servers()
     for role in ("web", "worker"):
         yield await _check(f"{role}-servers", _alive(role, servers))
     deployed = await platform.functions()
     for check in await asyncio.gather(*(_function(platform, function, servers) for function in deployed)):
         yield check
-    missing = sorted({*slugs()} - {function.slug for function in deployed})
+    here = known(session.process.project, session.process.functions)
+    missing = sorted({*here} - {function.slug for function in deployed})
     for slug in missing:
         yield Check(
             slug, "degraded", None, "is not deployed", f"agentops deploy {slug if len(missing) == 1 else 'all'}"
@@ -308,10 +246,12 @@ def _heard(function: Function, answer: Invocation) -> Verdict:
     return _ok(f"version {function.version} answers")
 
 
-async def _work(platform: Platform) -> AsyncIterator[Check]:
+async def _work(session: Session, platform: Platform) -> AsyncIterator[Check]:
     from agentops.incidents import symptoms
 
     yield await _check("secrets", _secrets(platform))
+    if session.process.told(PHONE_NUMBER_ID):
+        yield await _check("whatsapp-number", _number(session.process, platform))
     yield await _check("queue", symptoms.queue(platform))
     yield await _check("dead-letters", symptoms.dead_letters(platform))
     yield await _check("replies", symptoms.replies(platform))
@@ -334,3 +274,43 @@ async def _secrets(platform: Platform) -> Verdict:
         hint = "agentops up" if missing[0] == SERVICE_KEY else f"agentops secrets set {missing[0]}"
         return "degraded", f"not set: {', '.join(missing)}", hint
     return _ok("every secret that the enabled features need is set")
+
+
+async def _number(process: Process, platform: Platform) -> Verdict:
+    """Whether the stack sends from the number that agentops.toml names."""
+    from agentops.store import health as figures
+
+    if await figures.simulated(platform):
+        return _ok("the sandbox has a made-up number, which is not compared")
+    present = {secret.name: secret.digest for secret in await platform.secrets()}
+    return _compared(process, present.get(PHONE_ID))
+
+
+async def _hosted_number(session: Session) -> list[Check]:
+    """The same of a hosted project; where it only forwards, its server has the number."""
+    from agentops.platforms.supabase.health import bounded
+
+    process, platform = session.process, session.supabase()
+    if not process.told(PHONE_NUMBER_ID):
+        return []
+
+    async def verdict() -> Verdict:
+        present = {secret.name: secret.digest for secret in await platform.secrets()}
+        if PHONE_ID not in present and await _served(session):
+            return _ok(f"{PHONE_ID} is the agentops server's, and compared there")
+        return _compared(process, present.get(PHONE_ID))
+
+    return [await _check("whatsapp-number", bounded(verdict()))]
+
+
+def _compared(process: Process, stored: str | None) -> Verdict:
+    """The number's id is no secret, its digest says whether it is the stored one."""
+    wanted = process.told(PHONE_NUMBER_ID) or ""
+    account = process.told(BUSINESS_ACCOUNT_ID)
+    named = f"{wanted}{f' of business account {account}' if account else ''}"
+    hint = f"agentops secrets set {PHONE_ID}={wanted}, or correct {process.said[PHONE_NUMBER_ID].origin}"
+    if stored is None:
+        return "degraded", f"{PHONE_ID} is not set; agentops.toml names {named}", hint
+    if stored[:SHOWN_DIGITS] != digest(wanted)[:SHOWN_DIGITS]:
+        return "degraded", f"{PHONE_ID} is another number than {named}, which agentops.toml names", hint
+    return _ok(f"{PHONE_ID} is {named}")

@@ -1,7 +1,9 @@
 """See the messages that customers sent, and end or repeat those that were given up.
 
-A message is queued, done, skipped or dead. What it says is shown with --reveal only, and that is audited. One of kind
+A message is queued, done, skipped (it is not to be answered) or dead (given up after five attempts). One of kind
 notice is ours: it tells a customer that their voucher was approved or not.
+
+Phones are masked; `inbox show ID --reveal` shows the phone and what the customer wrote, and that is audited.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from agentops.commands import Check, Yes
+from agentops.commands import MASKED, Check, Reveal, Yes
 from agentops.errors import Kind, NotFound
 from agentops.redact import mask_phone, scrub
 from agentops.session import Answer, Session
@@ -24,8 +26,7 @@ Numbers = Annotated[list[int], typer.Argument(metavar="ID…", help="The message
 State = Annotated[
     Literal["queued", "done", "skipped", "dead"] | None, typer.Option("--state", help="Only those of this state.")
 ]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many, newest first.")]
-Reveal = Annotated[bool, typer.Option("--reveal", help="Show what the customer wrote; that is audited.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many, newest first.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Shown(Line):
-    """One message in full. `reply` is the state of the reply written for it; `said` and `payload` only if revealed."""
+    """One message in full. `reply` is the state of the reply written for it.
+
+    Only if revealed: the customer's phone unmasked, `said` and `payload`.
+    """
 
     turn: int | None
     reply: str | None
@@ -62,7 +66,7 @@ async def list_(session: Session, state: State = None, limit: Limit = 100) -> li
     return [_line(entry) for entry in await inbox_admin.listed(await session.local(), state, limit)]
 
 
-async def show(session: Session, number: Number, reveal: Reveal = False) -> Shown:
+async def show(session: Session, number: Number, reveal: Reveal = False) -> Answer:
     """Show one message: what became of it and of its reply."""
     from agentops.store import audit, inbox_admin
 
@@ -70,11 +74,11 @@ async def show(session: Session, number: Number, reveal: Reveal = False) -> Show
     found = await inbox_admin.one(platform, number)
     if reveal:
         await audit.record(platform, actor=session.process.actor, action="inbox.reveal", subject=str(number))
-    return _shown(found, reveal=reveal)
+    return Answer(_shown(found, reveal=reveal), note=None if reveal else MASKED)
 
 
 async def retry(session: Session, numbers: Numbers, check: Check = False) -> Answer:
-    """Queue dead messages again, with all their attempts; a reply that was written but not sent is sent."""
+    """Queue dead messages again, their attempts counted anew; a reply that was written but not sent is sent."""
     from agentops.store import inbox_admin
 
     platform = await session.local()
@@ -119,8 +123,9 @@ def _shown(found: Detail, *, reveal: bool) -> Shown:
     from agentops.agent.whatsapp_payload import inbound
 
     payload = dict(found.payload)
+    line = asdict(_line(found.entry))
     return Shown(
-        **asdict(_line(found.entry)),
+        **(line | {"customer": found.entry.customer} if reveal else line),
         turn=found.turn,
         reply=found.reply_state,
         reply_error=str(scrub(found.reply_error)) if found.reply_error else None,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentops.commands import Check, Yes
-from agentops.errors import Conflict, Kind, TimedOut
+from agentops.errors import AgentOpsError, Conflict, Kind, NotFound, TimedOut
 from agentops.incidents.kill_switch import Killed, Plan, Restored
 from agentops.redact import scrub
 from agentops.session import Answer, Session
@@ -25,7 +25,7 @@ from agentops.settings import KNOWN_FLAGS, flag_alias, flag_name, without_passwo
 from agentops.store.incidents import KILL_SWITCH, Incident, Moment
 
 if TYPE_CHECKING:
-    from agentops.incidents.hosted import Book
+    from agentops.incidents.book import Book
     from agentops.platforms.supabase import SupabasePlatform
 
 # Lines of one entry of a timeline, for eyes; JSON has them all.
@@ -108,7 +108,7 @@ async def kill_switch(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every known feature, vouchers included.")] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="A hosted project: ask its webhooks until they say off.")
+        bool, typer.Option("--wait", help="A hosted project: ask its functions until they say off.")
     ] = False,
     check: Check = False,
 ) -> Answer:
@@ -132,12 +132,13 @@ async def kill_switch(
         if check:
             plan = await hosted.planned(project, book, names)
             return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
-        return _killed(await hosted.press(project, book, names, reason=reason, actor=actor, wait=wait))
+        killed = await hosted.press(project, book, names, reason=reason, actor=actor, wait=wait)
+        return _to_tell(session, _killed(killed))
     platform = await session.platform(any_schema=True)
     if check:
         plan = await switch.planned(platform, platform.target, names)
         return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
-    return _killed(await switch.press(platform, platform.target, names, reason=reason, actor=actor))
+    return _to_tell(session, _killed(await switch.press(platform, platform.target, names, reason=reason, actor=actor)))
 
 
 async def _on_both(
@@ -154,13 +155,14 @@ async def _on_both(
         return await switch.planned(await session.server(), labels[0], names)
 
     async def plan_project() -> Plan:
-        return await hosted.planned(session.supabase(both=True), hosted.Book(session.process.state), names)
+        project, book = _hosted(session, both=True)
+        return await hosted.planned(project, book, names)
 
     async def press_server() -> Killed:
         return await switch.press(await session.server(), labels[0], names, reason=reason, actor=actor)
 
     async def press_project() -> Killed:
-        project, book = session.supabase(both=True), hosted.Book(session.process.state)
+        project, book = _hosted(session, both=True)
         return await hosted.press(project, book, names, reason=reason, actor=actor, wait=wait)
 
     if check:
@@ -176,7 +178,27 @@ async def _on_both(
         if isinstance(outcome, Killed)
     ]
     killed = both.killed(labels, names, outcomes)
-    return Answer(killed, note="\n".join(back) or None, failure=both.worst(labels, outcomes, *late))
+    if await _paired(session, labels[0], outcomes):
+        back = [f"  → to put both back: agentops incident restore {killed.incident}"]
+    failure = both.worst(labels, outcomes, *late)
+    return _to_tell(session, Answer(killed, note="\n".join(back) or None, failure=failure))
+
+
+async def _paired(session: Session, server: str, outcomes: Sequence[Killed | AgentOpsError]) -> bool:
+    """Note in the project's book which incident of the server belongs to its own; whether a restore will find both."""
+    from agentops.incidents import both
+
+    match outcomes:
+        # An incident that could not be written down has the number 0.
+        case [Killed(incident=theirs), Killed(incident=number)] if number:
+            project, book = _hosted(session, both=True)
+            try:
+                await both.remember(book, number, both.Pair(server, theirs), actor=session.process.actor)
+            except AgentOpsError as failure:
+                project.told(f"note: {failure.message}")
+                return False
+            return True
+    return False
 
 
 def _killed(killed: Killed) -> Answer:
@@ -185,9 +207,16 @@ def _killed(killed: Killed) -> Answer:
     return Answer(killed, note=f"  → to put it back: agentops incident restore {killed.incident}")
 
 
+def _to_tell(session: Session, answer: Answer) -> Answer:
+    """The same, and where the team is told of it, where agentops.toml names a channel."""
+    channel = session.process.channel
+    lines = [answer.note, f"  → tell the team: post in {channel} on Slack" if channel else None]
+    return replace(answer, note="\n".join(line for line in lines if line) or None)
+
+
 def _late(killed: Killed) -> TimedOut:
     message = f"the flags are off, but these may still work with the old ones: {'; '.join(killed.unconfirmed)}"
-    return TimedOut(message, "stop these processes if need be, then repeat the kill switch")
+    return TimedOut(message, killed.remedy)
 
 
 async def list_(session: Session) -> list[Incident]:
@@ -195,7 +224,9 @@ async def list_(session: Session) -> list[Incident]:
     from agentops.store import incidents
 
     if session.process.hosted:
-        return _hosted(session)[1].listed()
+        _, book = _hosted(session)
+        await book.read()
+        return book.listed()
     return await incidents.listed(await session.platform())
 
 
@@ -205,6 +236,7 @@ async def show(session: Session, number: Number) -> Report:
 
     if session.process.hosted:
         _, book = _hosted(session)
+        await book.read()
         return Report(**asdict(book.one(number)), timeline=book.timeline(number))
     platform = await session.platform()
     found = await incidents.one(platform, number)
@@ -222,6 +254,8 @@ async def restore(
     from agentops.incidents import kill_switch as switch
     from agentops.store import incidents
 
+    if session.process.hosted and session.process.server:
+        return await _restore_both(session, session.process.server, number, yes=yes, check=check)
     platform = await session.platform()
     if session.process.hosted:
         project, book = _hosted(session)
@@ -242,6 +276,61 @@ async def restore(
     return Answer(await switch.restore(platform, platform.target, number, actor=session.process.actor))
 
 
+async def _restore_both(session: Session, server: str, number: int, *, yes: bool, check: bool) -> Answer:
+    """A hosted project and the stack behind its forwarders: the server first, the project where that went well."""
+    from agentops.incidents import both, hosted
+    from agentops.incidents import kill_switch as switch
+    from agentops.store import incidents
+
+    actor = session.process.actor
+    labels = (without_password(server), session.process.label)
+    project, book = _hosted(session, both=True)
+    await book.read()
+    known, pair = book.one(number), both.pair(book, number)
+    if pair is None or pair.server != labels[0]:
+        session.note(_unpaired(number, labels[0]))
+        plan = await hosted.restorable(project, book, number)
+        if check or not plan.changed:
+            return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE)
+        session.confirm(_question(plan), yes=yes)
+        return Answer(await hosted.restore(project, book, number, actor=actor))
+    theirs, numbers = pair.incident, (pair.incident, number)
+
+    async def plan_server() -> Restored:
+        stack = await session.server()
+        await incidents.one(stack, theirs)
+        return await switch.restorable(stack, labels[0], theirs)
+
+    async def plan_project() -> Restored:
+        return await hosted.restorable(project, book, number)
+
+    async def restore_server() -> Restored:
+        return await switch.restore(await session.server(), labels[0], theirs, actor=actor)
+
+    async def restore_project() -> Restored:
+        return await hosted.restore(project, book, number, actor=actor)
+
+    plans = await both.off(plan_server, plan_project)
+    plan_of_both, failure = both.restored(labels, numbers, plans), both.worst(labels, plans)
+    if failure and not check:
+        failure.message += "\n  nothing was put back"
+    if failure and isinstance(plans[0], NotFound):  # switches both on, whatever the books say
+        failure.hint = f"agentops flags enable {' '.join(known.switched_off)}"
+    if check or failure or not plan_of_both.changed:
+        return Answer(plan_of_both, Kind.DIFFERS if plan_of_both.changed else Kind.DONE, failure=failure)
+    session.confirm(" ".join(_question(each) for each in plans if isinstance(each, Restored) and each.changed), yes=yes)
+    outcomes = await both.on(restore_server, restore_project)
+    return Answer(both.restored(labels, numbers, outcomes), failure=both.worst(labels, outcomes))
+
+
+def _unpaired(number: int, server: str) -> str:
+    line = f"agentops --target {shlex.quote(server)} incident"
+    return (
+        f"note: which incident of the server behind it belongs to incident {number} was not noted, "
+        f"so this is about the project alone; the server's: {line} list, then {line} restore ID"
+    )
+
+
 async def close(
     session: Session,
     number: Number,
@@ -252,7 +341,10 @@ async def close(
     from agentops.store import incidents
 
     platform = await session.platform()
-    found = _hosted(session)[1].one(number) if session.process.hosted else await incidents.one(platform, number)
+    if session.process.hosted:
+        _, book = _hosted(session)
+        await book.read()
+    found = book.one(number) if session.process.hosted else await incidents.one(platform, number)
     if found.kind == KILL_SWITCH and found.status == "open":
         raise Conflict(
             f"incident {number} is a kill switch: it ends by putting back what it switched off",
@@ -278,6 +370,8 @@ def _details(entry: Moment) -> list[str]:
         lines = [*lines[:_PLACES], f"… and {len(lines) - _PLACES:,} more (--json has them all)"]
     if "message" in detail:
         lines.append(f"message {detail['message']}: {scrub(detail.get('error')) or 'no reason noted'}")
+    if "server_incident" in detail:
+        lines.append(f"incident {detail['server_incident']} on target {detail.get('server')}")
     if entry.action in {"reply.settled", "outbox.resolve"}:
         lines.append(str(detail.get("state") or detail.get("to")))
     if entry.action == "incident.close" and detail.get("reason"):
@@ -285,11 +379,12 @@ def _details(entry: Moment) -> list[str]:
     return lines
 
 
-def _hosted(session: Session) -> tuple[SupabasePlatform, Book]:
-    """A hosted project, and this machine's book of its incidents."""
-    from agentops.incidents.hosted import Book
+def _hosted(session: Session, *, both: bool = False) -> tuple[SupabasePlatform, Book]:
+    """A hosted project, and the book of its incidents, still unread; `both`: the caller acts on its server too."""
+    from agentops.incidents.book import Book
 
-    return session.supabase(), Book(session.process.state)
+    project = session.supabase(both=both)
+    return project, Book(project.books)
 
 
 def _question(plan: Restored) -> str:

@@ -1,17 +1,24 @@
-"""Call a function directly, with the stack's own service key."""
+"""Call a function directly, with the stack's own service key.
+
+Phones in its answer are masked. Exit 0 where it answers below 400, 4 where it does not accept the key, 5 where there is
+no such function, else 1.
+"""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from agentops.commands import slugs
+from agentops.commands import MASKED, Reveal, slugs
 from agentops.errors import AgentOpsError, NotAuthorised, NotFound, UsageError
 from agentops.platforms import Invocation, Platform
+from agentops.redact import scrub
 from agentops.session import Answer, Session
 
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="Which function.", autocompletion=slugs)]
@@ -19,16 +26,25 @@ Data = Annotated[
     str | None, typer.Option("-d", "--data", metavar="JSON", help="The body; @FILE reads a file, - stdin.")
 ]
 Method = Annotated[
-    str | None, typer.Option("--method", metavar="METHOD", help="Default: POST with a body, GET (health) without.")
+    str | None, typer.Option("--method", metavar="METHOD", help="Default: POST with a body, GET (its health) without.")
 ]
-Header = Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="May be repeated.")]
+Header = Annotated[
+    list[str] | None, typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="A header to send; may be repeated.")
+]
+# What a function is asked with, and does nothing.
+_LOOKS = {"GET", "HEAD", "OPTIONS"}
 _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _ERROR = 401, 403, 404, 400
 
 
-async def invoke(
-    session: Session, slug: Slug, data: Data = None, method: Method = None, header: Header = None
+async def invoke(  # noqa: PLR0917 - options are given by name
+    session: Session,
+    slug: Slug,
+    data: Data = None,
+    method: Method = None,
+    header: Header = None,
+    reveal: Reveal = False,
 ) -> Answer:
-    """Call a function directly, with the stack's own service key.
+    """Call a function directly, with the stack's own service key; phones in its answer are masked.
 
     Exit 0 where it answers below 400; 4 unauthorised, 5 no such function, else 1.
     """
@@ -36,10 +52,38 @@ async def invoke(
     headers = dict(map(_parsed, header or []))
     platform = await session.platform()
     verb = (method or ("GET" if data is None else "POST")).upper()
+    if verb not in _LOOKS:
+        session.confirm_production()
+    if reveal:
+        # Before the call: what cannot be written down is not sent either.
+        await _audited(session, slug)
     result = await platform.invoke(slug, verb, body, headers)
+    shown, note = (result, None) if reveal else _masked(result)
     if result.status < _ERROR:
-        return Answer(result)
-    return Answer(result, failure=await _failure(platform, result))
+        return Answer(shown, note=note)
+    return Answer(shown, note=note, failure=await _failure(session, platform, result))
+
+
+async def _audited(session: Session, slug: str) -> None:
+    """Write down that somebody sees what a function answers in full."""
+    action = "function.reveal"
+    if session.process.hosted:
+        from agentops.platforms.supabase.audit import Act, auditing
+
+        async with auditing(session.supabase(), []) as done:
+            done.append(Act(action, slug))
+        return
+    from agentops.store import audit
+
+    await audit.record(await session.local(), actor=session.process.actor, action=action, subject=slug)
+
+
+def _masked(result: Invocation) -> tuple[Invocation, str | None]:
+    """The answer without phones, and a sentence where there were some."""
+    body = scrub(result.body)
+    if body == result.body:
+        return result, None
+    return replace(result, body=body), MASKED
 
 
 def _body(data: str | None) -> bytes:
@@ -73,10 +117,12 @@ def _parsed(header: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-async def _failure(platform: Platform, result: Invocation) -> AgentOpsError:
+async def _failure(session: Session, platform: Platform, result: Invocation) -> AgentOpsError:
     slug = result.slug
     if result.status == _UNAUTHORISED:
-        return NotAuthorised(f"{slug} does not accept this key", "agentops status --show-keys")
+        own = "bring the key that it expects: --header 'Authorization: Bearer …'"
+        hint = own if session.process.hosted else "agentops status --show-keys"
+        return NotAuthorised(f"{slug} does not accept this key", hint)
     if result.status == _NOT_FOUND:
         deployed = [function.slug for function in await platform.functions()]
         if slug not in deployed:
@@ -85,5 +131,5 @@ async def _failure(platform: Platform, result: Invocation) -> AgentOpsError:
     off = isinstance(result.body, dict) and result.body.get("error") == "feature_disabled"
     if result.status == _FORBIDDEN and off:
         return AgentOpsError(f"{slug} refuses: its flag is off", "agentops flags list")
-    look = f"agentops logs show {slug} --correlation {result.correlation_id}"
-    return AgentOpsError(f"{slug} answered HTTP {result.status}", look)
+    narrow = f"--correlation {shlex.quote(result.correlation_id)}" if result.correlation_id else "--since 15m"
+    return AgentOpsError(f"{slug} answered HTTP {result.status}", f"agentops logs show {slug} {narrow}")

@@ -1,6 +1,7 @@
 """See and set the limits of vouchers and of what the model costs: per customer and day, for all customers and day.
 
 They bind chat and voice, staff too. Operators' direct calls are bound by day-count and day-sum, where these are set.
+Example: limits set customer-day-count=3 customer-day-cost=0.50
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 Settings = Annotated[
     list[str],
-    typer.Argument(
-        metavar="NAME=VALUE…", help="A whole number (amounts in major units, USD with cents), none, or default."
-    ),
+    typer.Argument(metavar="NAME=VALUE…", help="A number (amounts in whole units, dollars as 0.50), none, or default."),
 ]
 _LARGEST = 10**12
 _HALF_DAY = 14 * 60
@@ -86,7 +85,7 @@ async def show(session: Session) -> list[Limit]:
 
 
 async def set_(session: Session, settings: Settings, check: Check = False) -> Answer:
-    """Set limits, at once on every server; none takes a limit away, default gives up what was set."""
+    """Set limits, at once on every server; NAME=none is no limit, NAME=default goes back to the built-in value."""
     from agentops.store import limits
 
     values, cleared = _read(settings, limits.KNOWN)

@@ -1,5 +1,7 @@
 """See replies on their way to customers, and settle those of which nobody knows whether they arrived.
 
+Phones are masked; `outbox show ID --reveal` shows the phone and the text, and that is audited.
+
 A reply is never sent twice by itself. Where WhatsApp gave no answer and told no status, look at the customer's chat
 (or ask), then say what happened; a late status still corrects you.
 """
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentops.commands import Check, Yes
+from agentops.commands import MASKED, Check, Reveal, Yes
 from agentops.errors import Conflict, Kind
 from agentops.redact import mask_phone
 from agentops.session import Answer, Session
@@ -71,7 +73,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Shown(Reply):
-    """A reply with its text, where it was asked for."""
+    """A reply; only if revealed, with its text and the customer's phone unmasked."""
 
     body: str | None
 
@@ -90,7 +92,7 @@ class Resolution:
 async def list_(
     session: Session,
     state: Annotated[State | None, typer.Option("--state", help="Only replies in this state.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many, newest first.")] = 50,
 ) -> list[Reply]:
     """List replies, newest first. Texts are never listed."""
     from agentops.store import outbox
@@ -98,28 +100,26 @@ async def list_(
     return [Reply(**_masked(entry)) for entry in await outbox.listed(await session.local(), state, limit)]
 
 
-async def show(
-    session: Session,
-    id_: Id,
-    reveal: Annotated[bool, typer.Option("--reveal", help="With its text; who read it is written down.")] = False,
-) -> Shown:
-    """Show one reply."""
+async def show(session: Session, id_: Id, reveal: Reveal = False) -> Answer:
+    """Show one reply: what became of it; its text and the customer's phone with --reveal only."""
     from agentops.store import outbox
 
     platform = await session.local()
     found = await outbox.one(platform, id_)
-    body = await outbox.reveal(platform, found.id, session.process.actor) if reveal else None
-    return Shown(**_masked(found), body=body)
+    if not reveal:
+        return Answer(Shown(**_masked(found), body=None), note=MASKED)
+    body = await outbox.reveal(platform, found.id, session.process.actor)
+    return Answer(Shown(**asdict(found), body=body))
 
 
 async def resolve(
     session: Session,
     id_: Id,
-    word: Annotated[Word, typer.Option("--as", help="What happened to it, or to send it again.")],
+    word: Annotated[Word, typer.Option("--as", help="What became of it: sent or failed; resend sends it again.")],
     yes: Yes = False,
     check: Check = False,
 ) -> Answer:
-    """Say of an uncertain reply that it was sent, that it failed, or to send it again (also one that failed).
+    """Settle an uncertain reply: it was sent, it failed, or it shall be sent again (also one that failed).
 
     Sending again asks: if the first one did arrive, the customer reads it twice.
     """

@@ -1,12 +1,14 @@
-"""List, read and carry out the runbooks: the page's sections as steps.
+"""List, read and carry out the runbooks: the on-call page's sections, step by step.
 
-What the steps' commands print goes to stderr; stdout gets one row per step.
+A step is a command, which `run` types for you, or marked (by hand): then a person does what it says. What the steps'
+commands print goes to stderr; stdout gets one row per step.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
@@ -14,7 +16,7 @@ import typer
 from agentops.errors import AgentOpsError, Kind, UsageError
 from agentops.runbooks import model
 from agentops.runbooks.engine import Done, Hands
-from agentops.runbooks.model import Input, Runbook, Step
+from agentops.runbooks.model import Input, Runbook, Step, fill
 from agentops.session import Answer, Session
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The runbook's name.", autocompletion=model.names)]
@@ -44,16 +46,15 @@ class Page:
         """The runbook for eyes, as the page had it."""
         lines = [self.title, "", self.why, ""]
         for entry in self.inputs:
-            default = f" (default {entry.default})" if entry.default else ""
-            lines.append(
-                f"--set {entry.name}={entry.example or entry.default or 'VALUE'}   {entry.description}{default}"
-            )
+            default = f" (default: {entry.default})" if entry.default else ""
+            setting = shlex.quote(f"{entry.name}={entry.example or entry.default or 'VALUE'}")
+            lines.append(f"--set {setting}   {entry.description}{default}")
         lines += [""] if self.inputs else []
         for step in self.steps:
-            if step.title:
-                lines.append(f"{step.number:2}. {step.title}")
-            indent = "    " if step.title else f"{step.number:2}. "
-            lines.append(f"{indent}$ agentops {step.run}" if step.run else f"{indent}by hand: {step.manual}")
+            if step.heading:
+                lines.append(f"{step.number:2}. {step.heading}")
+            indent = "    " if step.heading else f"{step.number:2}. "
+            lines.append(f"{indent}$ agentops {step.run}" if step.run else f"{indent}{step.manual}")
             if step.verify:
                 lines.append(f"    then must succeed: agentops {step.verify}")
         return "\n".join(lines)
@@ -65,17 +66,21 @@ async def list_(session: Session) -> list[Summary]:  # noqa: ARG001 - runbooks a
     return [Summary(book.name, book.title, len(book.steps), [entry.name for entry in book.inputs]) for book in books]
 
 
-async def show(session: Session, name: Name) -> Page:  # noqa: ARG001 - as list_
-    """Show one runbook: why, and every step."""
-    book = model.load(name)
-    return Page(book.name, book.title, book.why, book.inputs, book.steps)
+async def show(session: Session, name: Name) -> Page:
+    """Show one runbook: why, what it asks for, and every step."""
+    book = _loaded(session, name)
+    defaults = {entry.name: entry.default for entry in book.inputs if entry.default}
+    # A command keeps its places, which --set fills; words for a person can be read as they are.
+    steps = [replace(step, manual=fill(step.manual, defaults)) if step.manual else step for step in book.steps]
+    return Page(book.name, book.title, book.why, book.inputs, steps)
 
 
 async def run(
     session: Session,
     name: Name,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A value that the runbook asks for.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A value that the runbook asks for; may be repeated."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only show the steps; exit 3 if a command would run.")] = False,
 ) -> Answer:
@@ -86,7 +91,7 @@ async def run(
     """
     from agentops.runbooks import engine
 
-    book = model.load(name)
+    book = _loaded(session, name)
     values = book.values(_pairs(set_ or ()))
     if check:
         steps = engine.plan(book, values)
@@ -98,6 +103,11 @@ async def run(
         return Answer(done, failure=_failure(book, failed))
     last = next((step for step in reversed(done) if step.exit_code is not None), None)
     return Answer(done, Kind.DIFFERS if last and last.status == "differs" else Kind.DONE)
+
+
+def _loaded(session: Session, name: str) -> Runbook:
+    """A runbook, with what agentops.toml knows of its inputs."""
+    return model.load(name).known({"channel": session.process.channel})
 
 
 def _failure(book: Runbook, step: Done) -> AgentOpsError:

@@ -21,7 +21,7 @@ from agentops.errors import AgentOpsError, Kind, UsageError
 from agentops.platforms import SecretChange, SecretInfo
 from agentops.secret_values import SHOWN_DIGITS, digest, is_name, stored
 from agentops.session import Answer, Session
-from agentops.settings import ADDRESSES, KNOWN_SECRETS, is_flag
+from agentops.settings import ADDRESSES, KNOWN_SECRETS, PHONE_ID, is_flag
 
 OPENAI_SECONDS = 4.0
 
@@ -45,7 +45,7 @@ FromEnv = Annotated[bool, typer.Option("--from-env", help="Take the named ones f
 Redeploy = Annotated[
     bool, typer.Option("--redeploy", help="A hosted project: deploy what runs anew, so that it reads them now.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Set a model that is retired all the same.")]
+Force = Annotated[bool, typer.Option("--force", help="Set it even where it names a model that is retired.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,12 @@ def _status(here: str | None, there: str | None) -> str:
 
 
 def _answer(changes: list[SecretChange], *, check: bool, note: str | None = None) -> Answer:
+    failed = [change for change in changes if change.status == "failed"]
+    if failed:
+        lines = [f"{len(failed)} of {len(changes)} failed", *(f"{each.name}: {each.finding}" for each in failed)]
+        missed = AgentOpsError("\n  ".join(lines), "agentops secrets list, then repeat: what is done is left alone")
+        missed.kind = Kind.PARTIAL
+        return Answer(changes, note=note, failure=missed)
     would = check and any(change.changed for change in changes)
     return Answer(changes, Kind.DIFFERS if would else Kind.DONE, note=note)
 
@@ -208,7 +214,7 @@ def _asked(session: Session, name: str, *, alone: bool, check: bool) -> str:
 
 
 def _harmless(name: str) -> bool:
-    return is_flag(name) or name.endswith("_MODEL")
+    return is_flag(name) or name.endswith("_MODEL") or name == PHONE_ID
 
 
 def _warn_of_retired_models(session: Session, values: Mapping[str, str | None], *, force: bool) -> None:
@@ -233,8 +239,8 @@ async def _ask_openai(session: Session, values: Mapping[str, str | None]) -> Non
     """
     models = {name: model for name, model in values.items() if model and name.endswith("_MODEL")}
     key = seal.private_key(session.process.home)
-    # A sandbox's account is made up, and nobody outside has to hear of it.
-    if not models or key is None or session.process.target == "sandbox":
+    # A sandbox's account is made up, and nobody outside has to hear of it; a hosted project's key cannot be read here.
+    if not models or key is None or session.process.target == "sandbox" or session.process.hosted:
         return
     from agentops.platforms.local import secrets
 

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from agentops.errors import UsageError
 from agentops.server import keys
 from agentops.session import Session
 from agentops.settings import DEFAULT_PORT, EXPORTED
@@ -58,8 +59,11 @@ class Status:
 
 async def status(session: Session, show_keys: ShowKeys = False, env: Env = False) -> Status | str:
     """Show where the stack is: target, address, database, server processes, and on demand its keys."""
-    platform = await session.local()
     process = session.process
+    if process.hosted:
+        words = f"{process.label} is a hosted project: no servers of ours run there, and its keys are its own"
+        raise UsageError(words, "agentops health, to look at it; agentops target show --origin, for the addresses")
+    platform = await session.local()
     live = await platform.servers()
     servers = tuple(ServerProcess(s.host, s.pid, s.role, s.url, s.generation, s.started_at) for s in live)
     url = next((server.url for server in servers if server.url), None)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from agentops import configuration
 from agentops.commands import Check
 from agentops.errors import Kind, NotFound
 from agentops.session import Answer, Session
-from agentops.settings import without_password
+from agentops.settings import DEFAULT_PORT, Process, without_password
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of agentops.toml, or local, or sandbox.")]
 Origin = Annotated[bool, typer.Option("--origin", help="Also where each value comes from.")]
@@ -43,15 +43,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which target a file names now."""
+    """Which target a file names now, or would name."""
 
     target: str
     file: str
     changed: bool
+    names: str = field(default="now names", metadata={"json": False})
 
     def text(self) -> str:
         """One line for eyes."""
-        return f"{self.file} {'now names' if self.changed else 'already named'} {self.target}"
+        return f"{self.file} {self.names if self.changed else 'already named'} {self.target}"
 
 
 async def list_(session: Session) -> list[Target]:
@@ -70,18 +71,22 @@ async def show(session: Session, origin: Origin = False) -> str | list[Setting]:
     process = session.process
     if not origin:
         return f"{process.name} ({process.label})" if process.name else process.label
-    named = configuration.read(Path.cwd()).targets.get(process.name or "")
-    file = str(named.origin) if named else "default"
+    url = process.said.get("url")
     return [
         Setting("target", process.name or process.label, process.origin),
-        Setting("url", process.label, file if named else process.origin),
-        Setting("production", str(process.production).lower(), file),
-        Setting("server", without_password(process.server) if process.server else "none", file),
+        Setting("url", process.label, str(url.origin) if url else process.origin),
+        _configured(process, "production", "false"),
+        _configured(process, "server", "none"),
+        _configured(process, configuration.FUNCTIONS, str(process.functions)),
+        _configured(process, configuration.CHANNEL, "none"),
+        _configured(process, configuration.PHONE_NUMBER_ID, "none"),
+        _configured(process, configuration.BUSINESS_ACCOUNT_ID, "none"),
         *_token(session),
         _environment("SUPABASE_API_URL", "https://api.supabase.com"),
         _environment("SUPABASE_FUNCTIONS_URL", "https://<ref>.supabase.co/functions/v1"),
         _environment("AGENTOPS_HOME", str(process.home)),
         _environment("AGENTOPS_ACTOR", process.actor),
+        _environment("AGENTOPS_PORT", str(DEFAULT_PORT)),
     ]
 
 
@@ -94,11 +99,19 @@ async def use(session: Session, name: Name, check: Check = False) -> Answer:
     file = found.project or configuration.user_file()
     if check:
         would = found.chosen != name or found.chosen_in != file
-        return Answer(Chosen(name, str(file), would), Kind.DIFFERS if would else Kind.DONE)
+        return Answer(Chosen(name, str(file), would, "would name"), Kind.DIFFERS if would else Kind.DONE)
     changed = configuration.choose(file, name)
     if session.process.origin in {"AGENTOPS_TARGET", "--target"}:
         session.note(f"note: {session.process.origin} is given here, and goes before that file")
     return Answer(Chosen(name, str(file), changed))
+
+
+def _configured(process: Process, path: str, default: str) -> Setting:
+    """A field of agentops.toml, by its path in the file."""
+    found = process.said.get(path)
+    if found is None:
+        return Setting(path, default, "default")
+    return Setting(path, without_password(found.text), str(found.origin))
 
 
 def _token(session: Session) -> list[Setting]:

@@ -26,7 +26,7 @@ from agentops.server.keys import APP_SECRET
 from agentops.server.launch import LIVE, SANDBOX, EmbeddedKeeper, Launch, Wanted, deploy_missing, prepare
 from agentops.server.supervisor import stopping_signals
 from agentops.session import Session
-from agentops.settings import CHAT, DEFAULT_PORT, Process
+from agentops.settings import CHAT, DEFAULT_PORT, Process, elsewhere
 
 Detach = Annotated[bool, typer.Option("--detach", help="Leave it running in the background.")]
 Port = Annotated[
@@ -74,6 +74,7 @@ async def up(
 ) -> AsyncIterator[Up]:
     """Bring the stack up on this machine: database, keys, functions, server and worker."""
     _choose(session, sandbox=sandbox)
+    session.confirm_production()
     wanted = port or session.process.port or DEFAULT_PORT
     if detach:
         yield await _detached(session, wanted, processes)
@@ -123,9 +124,10 @@ def _choose(session: Session, *, sandbox: bool) -> None:
     if sandbox and process.target != "sandbox":
         if process.origin == "--target":
             raise UsageError(f"--sandbox has a database of its own, not {process.label}", "leave out --target")
-        session.process = replace(process, target="sandbox", origin="--sandbox")
-    if session.process.target.startswith("supabase://"):
-        raise UsageError("a hosted project is always up", "agentops deploy all, to put the functions there")
+        session.process = elsewhere(process, "sandbox", "--sandbox")
+    if session.process.hosted:
+        words = f"{session.process.label} is a hosted project, which is always up"
+        raise UsageError(words, "agentops deploy all, to put the functions there; agentops health, to look at it")
 
 
 async def _up(session: Session, url: str, pid: int, *, changed: bool) -> Up:
@@ -187,8 +189,11 @@ async def _detached(session: Session, port: int, processes: int) -> Up:
 def _start(process: Process, log: Path, port: int, processes: int) -> subprocess.Popen[bytes]:
     hold.make_folder(log.parent)
     argv = [sys.executable, "-m", "agentops", "up", "--json", "--port", str(port), "--processes", str(processes)]
+    if process.production and process.name:
+        argv += ["--confirm", process.name]  # who started us has typed it
     # Through the environment: an address may hold a password, and command lines are public.
-    environment = {**os.environ, "AGENTOPS_TARGET": process.target, "AGENTOPS_HOME": str(process.home)}
+    told = process.name or process.target
+    environment = {**os.environ, "AGENTOPS_TARGET": told, "AGENTOPS_HOME": str(process.home)}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own program

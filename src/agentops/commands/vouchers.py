@@ -1,4 +1,6 @@
-"""See vouchers and requests for them; approve, reject and void. Phones are shown masked.
+"""See vouchers and requests for them; approve, reject and void.
+
+Phones and codes are masked; --reveal shows them, and that is audited.
 
 A voucher has a UUID; a request that waits for approval has a number. Approving takes another actor than the one who
 asked. Actors are self-declared (AGENTOPS_ACTOR): this guards against mistakes, not against malice. The customer is told
@@ -16,7 +18,7 @@ from uuid import UUID, uuid4
 
 import typer
 
-from agentops.commands import Check, Yes
+from agentops.commands import MASKED, Check, Reveal, Yes
 from agentops.errors import Conflict, Kind, NotFound, UsageError
 from agentops.redact import mask_phone, scrub
 from agentops.session import Answer, Session
@@ -35,7 +37,6 @@ Number = Annotated[
     int, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="The request's number (vouchers list --pending).")
 ]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with it.")]
-Reveal = Annotated[bool, typer.Option("--reveal", help="Show phones and codes in full; this is audited.")]
 
 
 # Why a customer is not told of a decision.
@@ -129,7 +130,7 @@ async def list_(  # noqa: PLR0917 - options are given by name
     ] = None,
     customer: Annotated[str | None, typer.Option("--customer", metavar="PHONE", help="Only this customer's.")] = None,
     pending: Annotated[bool, typer.Option("--pending", help="Requests that wait for approval, instead.")] = False,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many, newest first.")] = 50,
     reveal: Reveal = False,
 ) -> list[Voucher]:
     """List vouchers, newest first; with --pending the requests that wait."""
@@ -149,7 +150,7 @@ async def list_(  # noqa: PLR0917 - options are given by name
     return found if reveal else [replace(entry, customer=mask_phone(entry.customer)) for entry in found]
 
 
-async def show(session: Session, id: Id, reveal: Reveal = False) -> Shown:
+async def show(session: Session, id: Id, reveal: Reveal = False) -> Answer:
     """Show a voucher with its ledger, or a request with its decision."""
     from agentops.store import approvals, vouchers
 
@@ -169,9 +170,10 @@ async def show(session: Session, id: Id, reveal: Reveal = False) -> Shown:
         await _revealed(session, platform, head.id, {})
     phone = head.customer if reveal else mask_phone(head.customer)
     code = code if reveal or code is None else "*****"
-    return Shown(
+    shown = Shown(
         head.id, head.status, head.amount, head.currency, phone, code, head.created_at, head.by, *rest, ledger=ledger
     )
+    return Answer(shown, note=None if reveal else MASKED)
 
 
 async def approve(session: Session, number: Number, check: Check = False) -> Answer:

@@ -1,6 +1,6 @@
 """The functions that stand at Supabase and forward to an agentops server: TypeScript, one shared module.
 
-agentops.ts   checks its own flag, forwards, answers      index() → supabase/functions/<slug>/index.ts of each slug
+agentops.ts   checks its own flag, forwards, answers      index() → <slug>/index.ts in the folder of the functions
 """
 
 from __future__ import annotations
@@ -53,10 +53,14 @@ FORWARDERS = (
 )
 
 
-def files() -> dict[str, str]:
-    """Every file by its path below `supabase/`."""
-    found = {"functions/_shared/agentops.ts": _SHARED.read_text(encoding="utf-8")}
-    found |= {f"functions/{each.slug}/index.ts": each.index() for each in FORWARDERS}
+def functions() -> dict[str, str]:
+    """Every file by its path below the folder of the functions."""
+    found = {"_shared/agentops.ts": _SHARED.read_text(encoding="utf-8")}
+    return found | {f"{each.slug}/index.ts": each.index() for each in FORWARDERS}
+
+
+def configuration() -> str:
+    """Supabase's config.toml for them."""
     # The agentops server checks keys and signatures; Supabase's own check knows neither.
     tables = "".join(f"\n[functions.{each.slug}]\nverify_jwt = false\n" for each in FORWARDERS)
-    return found | {"config.toml": "# The agentops server checks every caller itself.\n" + tables.lstrip("\n")}
+    return "# The agentops server checks every caller itself.\n" + tables.lstrip("\n")

@@ -4,25 +4,33 @@
     on:  server ─→ project, where the server's is on
 
 The server goes first, for it does the work. Whatever fails is a value here: the one never keeps the other from being
-switched off, and the result names both.
+switched off, and the result names both. Each side has an incident of its own; the project's book notes which one of the
+server belongs to it, so that a restore finds both.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from agentops.errors import AgentOpsError
-from agentops.incidents.kill_switch import Confirmation, Killed, Plan
+from agentops.incidents.kill_switch import Confirmation, Killed, Plan, Restored
 from agentops.platforms import Flag
 from agentops.settings import flag_alias
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from agentops.incidents.book import Book
+
 # A server that answers is done by then; one that hangs is not waited for.
 HEAD_START = 3.0
+
+# The entry of a project's book that names the server's incident.
+PAIRED = "kill-switch.server"
 
 _T = TypeVar("_T")
 
@@ -61,6 +69,43 @@ class KilledBoth:
 
     def text(self) -> str:
         """What an operator wants to know, of the one and then of the other."""
+        return self.words
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The server that was switched off together with a project, and its own incident."""
+
+    server: str
+    incident: int
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """What a restore did, or would do, on one of the two; `finding` says why where it failed."""
+
+    target: str
+    incident: int
+    restored: list[str]
+    kept: list[str]
+    changed: bool
+    finding: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredBoth:
+    """What a restore did, or would do, on both: the fields of one, taken together; `incident` is the project's."""
+
+    incident: int
+    target: str
+    restored: list[str]
+    kept: list[str]
+    changed: bool
+    targets: list[Back]
+    words: str = field(metadata={"json": False})
+
+    def text(self) -> str:
+        """A line for each of the two."""
         return self.words
 
 
@@ -135,15 +180,75 @@ def planned(
     return Plan(incident, " and ".join(labels), [flag_alias(name) for name in names], changed)
 
 
+def pair(book: Book, number: int) -> Pair | None:
+    """The server's incident that belongs to incident `number` of the project; None where none was noted."""
+    found = None
+    for entry in book.entries():
+        match entry:
+            case {"action": action, "id": id_, "server": str(server), "server_incident": int(incident)} if (
+                action == PAIRED and id_ == number
+            ):
+                found = Pair(server, incident)
+    return found
+
+
+async def remember(book: Book, number: int, found: Pair, *, actor: str) -> None:
+    """Note which incident of the server belongs to incident `number` of the project; once.
+
+    Raises:
+        AgentOpsError: it cannot be written.
+    """
+    if pair(book, number) != found:
+        entry = {"action": PAIRED, "by": actor, "server": found.server, "server_incident": found.incident}
+        await book.write(entry, number=number)
+
+
+def restored(
+    labels: tuple[str, str],
+    numbers: tuple[int, int],
+    outcomes: tuple[Restored | AgentOpsError, Restored | AgentOpsError],
+) -> RestoredBoth:
+    """Both sides' results, or plans, as one."""
+    done = [outcome for outcome in outcomes if isinstance(outcome, Restored)]
+    sides = [
+        Back(label, number, [], [], changed=False, finding=outcome.message)
+        if isinstance(outcome, AgentOpsError)
+        else Back(label, number, outcome.restored, outcome.kept, outcome.changed, None)
+        for label, number, outcome in zip(labels, numbers, outcomes, strict=True)
+    ]
+    texts = [
+        f"FAILED on target {label}: {outcome.message}"
+        if isinstance(outcome, AgentOpsError)
+        else outcome.text() + ("" if outcome.changed else f" on target {label}")
+        for label, outcome in zip(labels, outcomes, strict=True)
+    ]
+    return RestoredBoth(
+        incident=numbers[1],
+        target=" and ".join(labels),
+        restored=list(dict.fromkeys(name for each in done for name in each.restored)),
+        kept=list(dict.fromkeys(name for each in done for name in each.kept)),
+        changed=any(each.changed for each in done),
+        targets=sides,
+        words="\n".join(texts),
+    )
+
+
 def worst(labels: Sequence[str], outcomes: Sequence[object], *more: AgentOpsError) -> AgentOpsError | None:
-    """All failures in one, each with its target, as the kind of the highest exit code; None where there is none."""
+    """All failures in one, each with its target, as the kind of the highest exit code; None where there is none.
+
+    What to type next names the target of the failure, which may be the one that the command line does not name.
+    """
     found = [(label, each) for label, each in zip(labels, outcomes, strict=True) if isinstance(each, AgentOpsError)]
     failures = [failure for _, failure in found] + list(more)
     if not failures:
         return None
     words = [f"target {label}: {failure.message}" for label, failure in found] + [each.message for each in more]
     chief = max(failures, key=lambda failure: failure.kind.exit_code)
-    return _alike(chief, "\n  ".join(words))
+    worst = _alike(chief, "\n  ".join(words))
+    where = next((label for label, each in found if each is chief), None)
+    if where and worst.hint:
+        worst.hint = re.sub(r"\bagentops (?=[a-z])", lambda _: f"agentops --target {shlex.quote(where)} ", worst.hint)
+    return worst
 
 
 def _alike(failure: AgentOpsError, words: str) -> AgentOpsError:

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agentops.counts import counted
 from agentops.errors import AgentOpsError, Conflict, TimedOut
 from agentops.settings import CHAT, KNOWN_FLAGS, VOICE, flag_alias
 from agentops.sql import statements
@@ -50,6 +51,11 @@ class Killed:
     drained_seconds: float | None
     confirmed: list[Confirmation]
     unconfirmed: list[str]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about those that are unconfirmed."""
+        return "stop these processes if need be, then repeat the kill switch"
 
     def text(self) -> str:
         """What an operator wants to know, a line each."""
@@ -232,4 +238,4 @@ def _short(names: Iterable[str]) -> list[str]:
 
 
 def _processes(count: int) -> str:
-    return f"{count} server process{'' if count == 1 else 'es'}"
+    return counted(count, "server process", "server processes")

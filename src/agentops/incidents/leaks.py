@@ -2,7 +2,8 @@
 
     known phones → Numbers ─┐
     agentops.logs, in batches ─→ plain text → runs of digits, base64 tokens ─→ exactly a known number? → Leak
-                                                       leaks → one `pii-leak` incident: row, field, pseudonym
+                              leaks ─→ not seen already (a closed incident names it) ─→ one `pii-leak` incident:
+                                                                                        row, field, pseudonym
 
 Only whole runs of digits are compared, and only with numbers that belong to somebody: timestamps, ids and amounts raise
 no alarm. A leak is named by place and pseudonym, never by its value.
@@ -132,6 +133,15 @@ def of_row(row: dict[str, Any], numbers: Numbers, key: bytes) -> list[Leak]:
         phone, rendering, _ = next(numbers.within(whole))
         return [Leak(row["id"], row["at"], event, "data", pseudonyms.customer(key, phone), rendering)]
     return list(found.values())
+
+
+async def unseen(queries: Queries, leaks: list[Leak]) -> list[Leak]:
+    """Those that no closed incident names: whoever closed it has seen the others. In the same order."""
+    if not leaks:
+        return []
+    rows = await queries.query(_SQL["seen"], {"rows": sorted({leak.log_id for leak in leaks})})
+    seen = {(row["log_id"], row["field"], row["customer"]) for row in rows}
+    return [leak for leak in leaks if (leak.log_id, leak.field, leak.customer) not in seen]
 
 
 async def report(queries: Queries, leaks: list[Leak], actor: str) -> int:

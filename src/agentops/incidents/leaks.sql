@@ -8,6 +8,12 @@ where id > %(after)s::bigint and at >= %(since)s::timestamptz
 order by id
 limit %(limit)s::bigint;
 
+-- seen --
+-- The places in these log rows that closed incidents name.
+select distinct (p ->> 'log_id')::bigint as log_id, p ->> 'field' as field, p ->> 'customer' as customer
+from agentops.incidents i, jsonb_array_elements(i.detail -> 'places') p
+where i.kind = 'pii-leak' and i.status <> 'open' and (p ->> 'log_id')::bigint = any(%(rows)s::bigint[]);
+
 -- report --
 -- One incident at a time; a place that it names already is not added again.
 with opened as (

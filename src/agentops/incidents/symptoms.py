@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agentops.clients import graph_codes
+from agentops.counts import counted
 from agentops.store import health as figures
 from agentops.store import outbox, pacing
 
@@ -30,7 +31,7 @@ async def queue(queries: Queries) -> Verdict:
     found = await figures.queue(queries)
     if not found.waiting:
         return ok("no message waits")
-    many = "1 message waits, for" if found.waiting == 1 else f"{found.waiting:,} messages wait, the oldest for"
+    many = counted(found.waiting, "message waits, for", "messages wait, the oldest for")
     words = f"{many} {found.oldest_seconds:.0f} s"
     if found.oldest_seconds > QUEUE_SECONDS:
         return "degraded", words, "agentops logs show ai-whatsapp-webhook --event 'ai.process.*' --since 15m"
@@ -43,7 +44,7 @@ async def dead_letters(queries: Queries) -> Verdict:
     if not dead:
         return ok("no message was given up")
     hint = "agentops logs show ai-whatsapp-webhook --event ai.whatsapp.message.error"
-    many = "1 message was" if dead == 1 else f"{dead:,} messages were"
+    many = counted(dead, "message was", "messages were")
     return "degraded", f"{many} given up after repeated failures", hint
 
 
@@ -87,4 +88,4 @@ async def incidents(queries: Queries) -> Verdict:
 
 
 def _replies(count: int) -> str:
-    return "1 reply" if count == 1 else f"{count:,} replies"
+    return counted(count, "reply", "replies")

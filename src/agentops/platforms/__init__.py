@@ -30,6 +30,10 @@ DeployStatus = Literal[
 ]
 
 
+# Versions that a hint names.
+_NAMED = 5
+
+
 def _spare(rank: int) -> dict[str, int]:
     """Marks a field that a table on a narrow terminal leaves out, those of rank 1 first."""
     return {"spare": rank}
@@ -68,13 +72,17 @@ class SecretInfo:
 
 @dataclass(frozen=True, slots=True)
 class SecretChange:
-    """What became of one secret: `status` is set, unchanged, unset, absent or would_change."""
+    """What became of one secret.
+
+    `status` is set, unchanged, unset, absent, would_change or failed; `finding` says why it failed.
+    """
 
     name: str
     status: str
     changed: bool
     digest: str | None = None
     version: int | None = None
+    finding: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,15 @@ class Deployment:
     finding: str | None = None
 
 
+def ways_from(slug: str, others: Sequence[int]) -> str:
+    """What to type where there is no version before the active one: `others` are those to be had, newest first."""
+    if not others:
+        return f"it is the only one; change the source, then: agentops deploy {slug}"
+    named = ", ".join(map(str, others[:_NAMED])) + (", …" if len(others) > _NAMED else "")
+    choice = f"   (there are {named})" if len(others) > 1 else ""
+    return f"agentops deploy rollback {slug} --to {others[0]}{choice}"
+
+
 @dataclass(frozen=True, slots=True)
 class LogFilter:
     """Which log lines: all given conditions hold. `event` is a pattern with `*`; times are aware."""
@@ -168,12 +185,15 @@ class LogLine:
         return {**fixed, **{key: value for key, value in self.data.items() if key not in fixed}}
 
     def text(self) -> str:
-        """The event as one line for eyes: local time, level, event, function, short correlation id, its own fields."""
+        """The event as one line for eyes: local time, level, event, function, short correlation id, its own fields.
+
+        Fields that are null are left out; JSON has them.
+        """
         at = self.timestamp.astimezone()
         today = at.date() == datetime.now(UTC).astimezone().date()
         stamp = at.strftime("%H:%M:%S.%f" if today else "%m-%d %H:%M:%S.%f")
         head = (stamp[:-3], f"{self.level.upper():7}", self.event, self.function, self.correlation_id[:8])
-        own = (f"{key}={_short(value)}" for key, value in self.data.items())
+        own = (f"{key}={_short(value)}" for key, value in self.data.items() if value is not None)
         return "  ".join(part for part in (*head, *own) if part)
 
 
@@ -183,11 +203,14 @@ def _short(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A function's answer to a direct call. `body` is parsed JSON where it is JSON, else text."""
+    """A function's answer to a direct call. `body` is parsed JSON where it is JSON, else text.
+
+    `correlation_id` is what the answer says, else what was sent; None where neither says one.
+    """
 
     slug: str
     status: int
-    correlation_id: str
+    correlation_id: str | None
     latency_ms: int
     body: Any
 
@@ -259,7 +282,11 @@ class Platform(Queries, Protocol):
         """All secrets and flags by name, digests only."""
 
     async def set_secrets(self, values: Mapping[str, str | None], *, check: bool) -> list[SecretChange]:
-        """Set (or, with None, unset) secrets; equal values are left alone. All or none."""
+        """Set (or, with None, unset) secrets; equal values are left alone.
+
+        All or none; where a place takes them in two requests, what is set comes first, and what could not be unset
+        after that is `failed`.
+        """
 
     async def flags(self) -> list[Flag]:
         """Known and stored flags."""

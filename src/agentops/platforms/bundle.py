@@ -1,6 +1,7 @@
 """A function's source as it is deployed: text files, an entrypoint, a hash over both.
 
-Bundles come from `functions/<slug>/` or `functions/<slug>.py` in the project folder, else from the package.
+Bundles come from `functions/<slug>/` or `functions/<slug>.py` in the project folder (agentops.toml may name another one
+for them), else from the package.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from agentops import __version__
 from agentops.errors import NotFound, UsageError
 from agentops.platforms import Bundle
+from agentops.settings import FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,22 +30,22 @@ def packaged_slugs() -> list[str]:
     return sorted(file.stem.replace("_", "-") for file in PACKAGED.glob("ai_*.py"))
 
 
-def project_slugs(project: Path) -> list[str]:
-    """The slugs found in the project's `functions/` folder."""
-    folder = project / "functions"
+def project_slugs(project: Path, folder: Path | None = None) -> list[str]:
+    """The slugs found in the project's `functions/` folder, or in `folder`."""
+    folder = folder or project / FUNCTIONS
     if not folder.is_dir():
         return []
     names = {entry.stem if entry.suffix == ".py" else entry.name for entry in folder.iterdir() if _is_function(entry)}
     return sorted(slug for slug in {name.replace("_", "-") for name in names} if _SLUG.fullmatch(slug))
 
 
-def known(project: Path) -> list[str]:
+def known(project: Path, folder: Path | None = None) -> list[str]:
     """Every slug that can be deployed from here."""
-    return sorted({*packaged_slugs(), *project_slugs(project)})
+    return sorted({*packaged_slugs(), *project_slugs(project, folder)})
 
 
-def read(slug: str, project: Path) -> Bundle:
-    """Read a function's bundle.
+def read(slug: str, project: Path, folder: Path | None = None) -> Bundle:
+    """Read a function's bundle, from the project's `functions/` folder, from `folder`, or from the package.
 
     Raises:
         NotFound: no function of that name, in the project folder or the package.
@@ -52,16 +54,18 @@ def read(slug: str, project: Path) -> Bundle:
     stem = slug.replace("-", "_")
     # A slug is no path: what does not look like one is looked for nowhere.
     for name in dict.fromkeys((slug, stem)) if _SLUG.fullmatch(slug) else ():
-        folder = project / "functions" / name
-        if folder.is_dir():
-            return _from_folder(slug, folder)
-        single = folder.with_name(name + ".py")
+        own = (folder or project / FUNCTIONS) / name
+        if own.is_dir():
+            return _from_folder(slug, own)
+        single = own.with_name(name + ".py")
         if single.is_file():
             return _bundle(slug, {single.name: _text(single)}, single.name, str(single))
     packaged = PACKAGED / f"{stem}.py"
     if packaged.is_file() and slug in packaged_slugs():
         return _bundle(slug, {packaged.name: _text(packaged)}, packaged.name, f"agentops {__version__}")
-    raise NotFound(f"no function is named {slug!r}", f"the functions are: {', '.join(known(project)) or 'none'}")
+    raise NotFound(
+        f"no function is named {slug!r}", f"the functions are: {', '.join(known(project, folder)) or 'none'}"
+    )
 
 
 def _is_function(entry: Path) -> bool:

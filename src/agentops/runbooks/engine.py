@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one step: `status` is done, differs (exit 3), failed, told (manual), not_run or would_run."""
+    """What became of one step: `status` is done, differs (exit 3), failed, by_hand, not_run or would_run.
+
+    by_hand: a person does it; nobody knows whether they have.
+    """
 
     step: int
     what: str
@@ -42,7 +45,7 @@ class Hands:
 
 def plan(book: Runbook, values: Mapping[str, str]) -> list[Done]:
     """Every step as it would be done; nothing is."""
-    return [Done(step.number, _what(step, values), "would_run" if step.run else "told") for step in book.steps]
+    return [Done(step.number, _what(step, values), "would_run" if step.run else "by_hand") for step in book.steps]
 
 
 async def run(book: Runbook, values: Mapping[str, str], hands: Hands) -> list[Done]:
@@ -52,7 +55,7 @@ async def run(book: Runbook, values: Mapping[str, str], hands: Hands) -> list[Do
         if done and done[-1].status in {"failed", "not_run"}:
             done.append(Done(step.number, _what(step, values), "not_run"))
             continue
-        hands.say(f"\n[{step.number}/{len(book.steps)}] {fill(step.title, values) if step.title else book.title}")
+        hands.say(f"\n[{step.number}/{len(book.steps)}] {fill(step.heading or '', values)}".rstrip())
         done.append(await _do(step, values, hands))
     return done
 
@@ -60,10 +63,10 @@ async def run(book: Runbook, values: Mapping[str, str], hands: Hands) -> list[Do
 async def _do(step: Step, values: Mapping[str, str], hands: Hands) -> Done:
     what = _what(step, values)
     if step.manual:
-        hands.say(f"by hand: {what}")
+        hands.say(what)
         hands.wait()
     code = await _run(step, step.run, values, hands)
-    status = {None: "told", 0: "done", Kind.DIFFERS.exit_code: "differs"}.get(code, "failed")
+    status = {None: "by_hand", 0: "done", Kind.DIFFERS.exit_code: "differs"}.get(code, "failed")
     if step.verify and status != "failed":
         verified = await _run(step, step.verify, values, hands)
         if verified:

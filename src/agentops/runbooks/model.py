@@ -7,14 +7,15 @@ inputs:
 steps:
   - run: deploy {slug}              an agentops command line, without the word agentops
     verify: health functions        a command line that must exit 0
-  - manual: Tell #incidents …       words for a person
+  - title: Tell the team
+    manual: Post in #incidents …    words for a person, who does this step by hand
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,13 @@ class Step:
     manual: str | None
     verify: str | None
 
+    @property
+    def heading(self) -> str | None:
+        """What it is called, and whether a person does it by hand; None where its command alone says what it is."""
+        if self.manual is None:
+            return self.title
+        return f"{self.title} (by hand)" if self.title else "by hand"
+
     def argv(self, line: str, values: Mapping[str, str]) -> list[str]:
         """A command line of this step in words; a value stays one word, whatever is in it."""
         return [fill(word, values) for word in shlex.split(line)]
@@ -65,6 +73,11 @@ class Runbook:
     why: str
     inputs: tuple[Input, ...]
     steps: tuple[Step, ...]
+
+    def known(self, defaults: Mapping[str, str | None]) -> Runbook:
+        """The same runbook with what is known already as the defaults of its inputs; None is not known."""
+        inputs = tuple(replace(entry, default=defaults.get(entry.name) or entry.default) for entry in self.inputs)
+        return replace(self, inputs=inputs)
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
         """The inputs' values: what was given, else the defaults.

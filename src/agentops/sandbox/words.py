@@ -26,7 +26,7 @@ def told(tool: str, arguments: dict[str, Any], output: object) -> str:
     voucher = output.get("voucher_id") or arguments.get("voucher_id") or "your voucher"
     match tool:
         case "create_voucher" if output.get("status") == "pending_approval":
-            return f"Your voucher for {_money(output, arguments)} waits for approval. You will hear of it here."
+            return _waiting(output, arguments)
         case "create_voucher":
             return f"Your voucher {voucher} for {_money(output, arguments)} is ready."
         case "redeem_voucher":
@@ -36,6 +36,14 @@ def told(tool: str, arguments: dict[str, Any], output: object) -> str:
         case "lookup_customer":
             return _customer(output)
     return "That is done."
+
+
+def _waiting(output: dict[str, Any], arguments: dict[str, Any]) -> str:
+    """Whoever the voucher is for is told of the decision, where they have written to us; not whoever asked for it."""
+    amount = _money(output, arguments)
+    if arguments.get("customer_msisdn") is None:
+        return f"Your voucher for {amount} waits for approval. You will hear of it here."
+    return f"The voucher for {amount} waits for approval. Its customer will hear of it, if they chat with us."
 
 
 def _money(output: dict[str, Any], arguments: dict[str, Any]) -> str:

@@ -73,9 +73,10 @@ async def deploy_missing(platform: LocalPlatform, process: Process) -> list[Depl
     there = {function.slug for function in await platform.functions()}
     there |= {row["slug"] for row in await platform.query(_SQL["deleted"])}
     bundles, findings = [], {}
-    for slug in sorted({*bundle.packaged_slugs(), *bundle.project_slugs(process.project)} - there):
+    folder = process.functions_there()
+    for slug in sorted({*bundle.known(process.project, folder)} - there):
         try:
-            bundles.append(bundle.read(slug, process.project))
+            bundles.append(bundle.read(slug, process.project, folder))
         except AgentOpsError as error:
             findings[slug] = error.message
     if bundles:

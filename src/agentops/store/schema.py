@@ -14,6 +14,7 @@ from agentops.store import migrations
 
 if TYPE_CHECKING:
     from agentops.platforms import Queries
+    from agentops.store.migrations import Migration
 
 _SQL = statements(__file__)
 
@@ -108,18 +109,16 @@ async def migrate(queries: Queries) -> list[Applied]:
     Raises:
         NotAuthorised: the database user may not create our schema.
     """
-    if await version(queries) == migrations.needed():
-        return [Applied(item.version, item.name, changed=False) for item in migrations.migrations()]
-    await queries.query(_SQL["lock"], {"key": migrations.LOCK})
-    try:
-        await queries.query(migrations.TABLE)
-        have = (await queries.query(_SQL["version"]))[0]["version"] or 0
-        applied = []
-        for item in migrations.migrations():
-            if item.version > have:
-                await queries.query(item.script)
-            applied.append(Applied(item.version, item.name, changed=item.version > have))
+    have = await version(queries) or 0
+    applied = [
+        Applied(item.version, item.name, changed=item.version > have and await _applied(queries, item))
+        for item in migrations.migrations()
+    ]
+    if have != migrations.needed():
         await allow_void(queries)
-        return applied
-    finally:
-        await queries.query(_SQL["unlock"], {"key": migrations.LOCK})
+    return applied
+
+
+async def _applied(queries: Queries, item: Migration) -> bool:
+    """Whether it was missing until now; another migrator may have been here first."""
+    return any(row["changed"] for row in await queries.query(item.script))

@@ -200,7 +200,9 @@ def cut(url: str) -> None:
 
 
 def test_a_line_for_eyes_is_one_line() -> None:
-    line = LogLine(datetime(2026, 1, 1, tzinfo=UTC), "error", "ai.x", "0123456789", "ai-y", {"a": "b c", "n": 1})
+    line = LogLine(
+        datetime(2026, 1, 1, tzinfo=UTC), "error", "ai.x", "0123456789", "ai-y", {"a": "b c", "n": 1, "m": None}
+    )
     assert line.text().endswith('ERROR    ai.x  ai-y  01234567  a="b c"  n=1')
     assert "\n" not in line.text()
 

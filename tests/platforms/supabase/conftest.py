@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agentops.platforms.supabase import management, switching
+from agentops.platforms.supabase import management, verifying
 from tests.fakes.edge import Folder
 from tests.fakes.management_api import REF
 
@@ -29,4 +29,4 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between attempts are short."""
     monkeypatch.setattr(management, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(management, "_SPREAD", 0.001)
-    monkeypatch.setattr(switching, "PAUSES", (0.001,))
+    monkeypatch.setattr(verifying, "PAUSES", (0.001,))

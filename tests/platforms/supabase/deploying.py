@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from tests.commands.line import typed
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.responses import Response
+
+SECONDS = 40
 
 
 def deployed(*slugs: str, code: int = 0) -> list[dict[str, Any]]:
@@ -50,3 +53,11 @@ def elsewhere(api: ManagementApi, slug: str, text: str, **row: Any) -> Deployed:
 def answering(method: str, path: str, response: Callable[[], Response]) -> Callable[[str, str], Response | None]:
     """Answers one kind of request by itself."""
     return lambda asked, below: response() if asked == method and re.fullmatch(path, below) else None
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -159,17 +160,55 @@ def test_interrupted_after_the_switch_says_what_is_new(
     assert "interrupted; live now: ai-one version 1 (new), ai-two version 1 (new)" in err
 
 
-def test_the_token_stands_in_no_list_of_processes_and_no_argument(
-    project_api: ManagementApi, folder: Folder, gate: Callable[[str, str], threading.Event]
+# Commands, and the request in which they are caught.
+SENDS = {
+    "deploy ai-one": ("POST", "/functions/deploy"),
+    "deploy all": ("PUT", "/functions"),
+    "secrets set FEATURE_AGENT_CHAT=on": ("POST", "/secrets"),
+    "incident kill-switch": ("POST", "/secrets"),
+}
+
+
+def lineage(pid: int) -> list[Path]:
+    """The folders in /proc of a process and everything that it started."""
+    found = [Path(f"/proc/{pid}")]
+    for task in (found[0] / "task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += lineage(int(child))
+    return found
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("line", SENDS)
+def test_the_token_stands_in_no_list_of_processes(
+    project_api: ManagementApi,
+    folder: Folder,
+    gate: Callable[[str, str], threading.Event],
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    *,
+    kept: bool,
 ) -> None:
-    folder.function("ai-one")
-    deploy = gate("POST", "/functions/deploy")
-    process = cli.start("deploy", "ai-one")
-    until(asked(project_api, "POST", "/functions/deploy"))
-    assert TOKEN.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    deploy.set()
-    process.communicate(timeout=SECONDS)
-    assert process.returncode == 0
+    for slug in ("ai-one", "ai-two"):
+        folder.function(slug)
+    if kept:  # by `login`, not in the environment
+        keep_token(monkeypatch)
+    held = gate(*SENDS[line])
+    process = cli.start(*line.split())
+    until(asked(project_api, *SENDS[line]))
+    for place in lineage(process.pid):
+        assert TOKEN.encode() not in (place / "cmdline").read_bytes()
+        assert not kept or TOKEN.encode() not in (place / "environ").read_bytes()
+    held.set()
+    out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, TOKEN in out + err) == (0, False), err
+
+
+def keep_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Path(os.environ["AGENTOPS_HOME"])
+    home.mkdir(mode=0o700)
+    (home / "supabase-token").write_text(TOKEN)
+    monkeypatch.delenv("SUPABASE_ACCESS_TOKEN")
 
 
 def test_two_at_once_leave_one_history_and_a_project_that_is_one_of_theirs(
@@ -208,4 +247,5 @@ def test_of_two_that_deploy_different_sources_the_one_that_lost_says_so(
     out, err = process.communicate(timeout=SECONDS)
     found = {each["slug"]: (each["status"], each["finding"]) for each in json.loads(out)}
     assert process.returncode == 10, err
-    assert found == {"ai-one": ("active", None), "ai-two": ("unverified", "another bundle runs there, as version 2")}
+    overtaken = ("replaced", "somebody else deployed it meanwhile: version 2 runs")
+    assert found == {"ai-one": ("active", None), "ai-two": overtaken}

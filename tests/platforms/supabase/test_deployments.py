@@ -127,6 +127,9 @@ def test_one_that_does_not_bundle_switches_none_and_each_finding_says_why(
     assert findings["ai-one"] == "not switched, because of ai-two: all or none"
     assert {slug: each.row["version"] for slug, each in project_api.functions.items()} == before
     assert ("PUT", "/functions") not in [(method, path) for method, path, _ in project_api.writes[3:]]
+    for line in ("all", "all --force", "ai-two ai-one --force"):
+        again = typed("deploy", *line.split()).err.splitlines()[-1]
+        assert again == f"  → mend, then: agentops deploy {line}", "the line that was typed"
 
 
 def test_a_single_function_that_does_not_bundle_fails_with_the_words_of_the_api(
@@ -294,6 +297,19 @@ def test_sixty_functions_of_another_machine_stay_within_the_limit_of_a_minute(
             kind = (method, path.endswith("/body"))
             counts[kind] = counts.get(kind, 0) + 1
     assert counts == {("GET", False): 3, ("GET", True): 60, ("POST", False): 60, ("PUT", False): 1}
+
+
+@pytest.mark.parametrize("says_when", ["retry-after", "x-ratelimit-reset"])
+def test_sixty_functions_get_through_a_limit_that_is_enforced(
+    project_api: ManagementApi, folder: Folder, says_when: str
+) -> None:
+    for number in range(60):
+        folder.function(f"ai-{number}")
+    # A minute's limit of 120 at another scale: the uploads take three windows.
+    project_api.limit, project_api.window, project_api.says_when = 25, 2, (says_when,)
+    assert set(statuses(deployed()).values()) == {"active"}
+    assert project_api.throttled > 0
+    assert len(project_api.functions) == 60
 
 
 @pytest.mark.parametrize("header", ["retry-after", "x-ratelimit-reset"])

@@ -134,6 +134,41 @@ def test_the_database_lacks_a_table_or_a_column(api: ManagementApi, database_url
     assert {path for _, path, _ in api.requests} == {"/database/query/read-only"}
 
 
+def test_a_project_that_only_forwards_needs_no_tables(api: ManagementApi, database_url: str, tmp_path: Path) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(b"drop schema agentops cascade")
+        connection.execute(b"drop table public.vouchers, public.profiles cascade")
+    code, rows = checked("database")
+    assert (code, rows["tables"]["status"]) == (3, "degraded")
+    assert rows["tables"]["finding"] == "profiles is missing; vouchers is missing"
+    assert rows["voucher-codes"]["finding"] == "there is no table public.vouchers, so no code is in use"
+    # Its address or the forwarders' own file says that an agentops server does the work.
+    api.secrets = {"AGENTOPS_URL": "https://agent.example"}
+    assert checked("database")[0] == 0
+    api.secrets = {}
+    (tmp_path / "supabase/functions/_shared").mkdir(parents=True)
+    (tmp_path / "supabase/functions/_shared/agentops.ts").write_text("")
+    code, rows = checked("database")
+    assert (code, rows["tables"]["status"]) == (0, "ok")
+    assert "the agentops server behind the forwarders has them" in rows["tables"]["finding"]
+    assert "relation" not in str(rows)
+
+
+def test_the_stored_number_is_compared_with_the_configured_one(api: ManagementApi, tmp_path: Path) -> None:
+    assert "whatsapp-number" not in checked()[1]
+    (tmp_path / "agentops.toml").write_text('[whatsapp]\nphone_number_id = "106540352242922"\n')
+    code, rows = checked()
+    assert (code, rows["whatsapp-number"]["status"]) == (3, "degraded")
+    assert rows["whatsapp-number"]["hint"].startswith("agentops secrets set WA_PHONE_ID=106540352242922, or correct ")
+    api.secrets = {"WA_PHONE_ID": "999"}
+    assert "is another number than 106540352242922" in checked()[1]["whatsapp-number"]["finding"]
+    api.secrets = {"WA_PHONE_ID": "106540352242922"}
+    assert checked()[1]["whatsapp-number"]["status"] == "ok"
+    # Where the functions forward, their server has the number.
+    api.secrets = {"AGENTOPS_URL": "https://agent.example"}
+    assert "is the agentops server's" in checked()[1]["whatsapp-number"]["finding"]
+
+
 def test_figures_that_arrive_as_text_are_numbers(api: ManagementApi) -> None:
     api.refuse = lambda _method, _path: JSONResponse([{"used": "59", "allowed": "60", "live": "7"}], 201)
 

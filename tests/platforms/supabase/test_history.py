@@ -76,6 +76,26 @@ def test_drift_under_the_same_number_is_seen_by_the_hash_of_the_bundle(
     assert [each["status"] for each in typed("deploy", "list", "--json").json] == ["drifted"]
 
 
+def test_going_back_further_than_what_is_kept_names_the_versions_that_are(
+    project_api: ManagementApi, folder: Folder
+) -> None:
+    assert project_api.writes == []
+    folder.function("ai-one", "one")
+    deployed("ai-one")
+    only = typed("deploy", "rollback", "ai-one")
+    assert only.code == 5
+    assert "it is the only one" in only.err
+    folder.function("ai-one", "two")
+    deployed("ai-one")
+    assert typed("deploy", "rollback", "ai-one").code == 0
+    again = typed("deploy", "rollback", "ai-one")
+    assert again.code == 5
+    assert again.err.endswith(
+        "agentops: this machine keeps no version before the one that runs of ai-one\n"
+        "  → agentops deploy rollback ai-one --to 2\n"
+    )
+
+
 def test_a_function_made_anew_is_not_taken_for_the_one_that_was_deleted(
     project_api: ManagementApi, folder: Folder
 ) -> None:

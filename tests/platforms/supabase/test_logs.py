@@ -99,6 +99,40 @@ def test_console_lines_and_invocations_are_one_stream_by_time(api: ManagementApi
             assert lines[0].data == {"number": 7}
             assert lines[1].data == {"message": "plain words"}
             assert (lines[2].data["status"], lines[2].data["method"]) == (429, "POST")
+            assert (lines[2].data["latency_ms"], lines[2].data["execution_id"]) == (12, None)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fields"),
+    [
+        (
+            {
+                "response.status_code": "503",
+                "execution_time_ms": "12.5",
+                "execution_id": "e-1",
+                "request.method": "GET",
+            },
+            {"method": "GET", "status": 503, "latency_ms": 12.5, "execution_id": "e-1"},
+        ),
+        ({}, {"method": None, "status": None, "latency_ms": None, "execution_id": None}),
+        (
+            {"response.status_code": "", "execution_time_ms": "nan"},
+            {"method": None, "status": None, "latency_ms": None, "execution_id": None},
+        ),
+    ],
+)
+def test_an_invocations_numbers_are_numbers_and_what_it_does_not_say_is_null(
+    api: ManagementApi, attributes: dict[str, str], fields: dict[str, object]
+) -> None:
+    api.log("function_edge_logs", "", None, **{"request.pathname": "/functions/v1/ai-one"}, **attributes)
+
+    async def scenario() -> None:
+        async with reading(api) as reader:
+            (line,) = await reader.shown()
+            assert line.data == fields
+            assert line.level == ("error" if fields["status"] else "info")
 
     asyncio.run(scenario())
 
@@ -239,11 +273,18 @@ def test_a_burst_that_is_too_large_is_said(api: ManagementApi, monkeypatch: pyte
             # The first look at the logs is over: what comes now is for the tail's polls.
             await eventually(lambda: [path for _, path, _ in api.requests].count(LOGS) > 1)
 
-            def held(_method: str, _path: str) -> Response | None:
-                return JSONResponse({"result": [], "error": None}) if _path == LOGS and hold else None
+            hold, empty = True, 0
 
-            hold = True
+            def held(_method: str, path: str) -> Response | None:
+                nonlocal empty
+                if path != LOGS or not hold:
+                    return None
+                empty += 1
+                return JSONResponse({"result": [], "error": None})
+
             api.refuse = held
+            # A poll that was under way before would see the first lines alone.
+            await eventually(lambda: empty > 0)
             for number in range(10):
                 await asyncio.to_thread(console, api, ours("ai.burst", number), now)
             hold = False

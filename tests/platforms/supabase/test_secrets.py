@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
 import pytest
+from starlette.responses import JSONResponse, Response
 
+from agentops.platforms.supabase import secrets
+from agentops.platforms.supabase.management import Management
 from agentops.secret_values import digest
 from tests.commands.line import typed
+from tests.platforms.supabase.deploying import answering
 
 if TYPE_CHECKING:
+    from agentops.platforms import SecretChange
+    from tests.conftest import StackKeys
     from tests.fakes.edge import Folder
     from tests.fakes.management_api import ManagementApi
 
@@ -53,24 +60,45 @@ def test_unset_is_a_delete_with_a_body_and_absent_is_nothing_to_do(project_api: 
     assert (len(bodies(project_api)), project_api.secrets) == (1, {"B": "2"})
 
 
-def test_what_is_set_goes_before_what_is_unset(project_api: ManagementApi) -> None:
-    import asyncio
+def moved(api: ManagementApi) -> list[SecretChange]:
+    """One is set, another one is unset, in one go."""
 
-    from agentops.platforms.supabase import secrets
-    from agentops.platforms.supabase.management import Management
-
-    project_api.secrets = {"OLD": "1"}
-
-    async def both() -> None:
-        api = Management("abcdefghijklmnopqrst", project_api.token, base_url=project_api.url)
+    async def both() -> list[SecretChange]:
+        management = Management("abcdefghijklmnopqrst", api.token, base_url=api.url)
         try:
-            await secrets.changed(api, {"OLD": None, "NEW": "1"}, check=False)
+            return await secrets.changed(management, {"OLD": None, "NEW": "1", "SAME": "s"}, check=False)
         finally:
-            await api.aclose()
+            await management.aclose()
 
-    asyncio.run(both())
+    api.secrets = {"OLD": "1", "SAME": "s"}
+    return asyncio.run(both())
+
+
+def test_what_is_set_goes_before_what_is_unset(project_api: ManagementApi) -> None:
+    moved(project_api)
     assert [method for method, _ in bodies(project_api)] == ["POST", "DELETE"]
-    assert project_api.secrets == {"NEW": "1"}
+    assert project_api.secrets == {"NEW": "1", "SAME": "s"}
+
+
+def test_what_was_set_stays_told_where_the_rest_could_not_be_unset(project_api: ManagementApi) -> None:
+    project_api.refuse = answering("DELETE", "/secrets", lambda: JSONResponse({"message": "words"}, 403))
+    changes = {change.name: (change.status, change.changed, change.finding) for change in moved(project_api)}
+    why = "not unset: the access token may not do this on project abcdefghijklmnopqrst: words"
+    assert changes == {"OLD": ("failed", False, why), "NEW": ("set", True, None), "SAME": ("unchanged", False, None)}
+    assert project_api.secrets == {"OLD": "1", "NEW": "1", "SAME": "s"}
+
+
+def test_an_answer_to_unset_that_was_lost_is_told_as_unknown(project_api: ManagementApi) -> None:
+    project_api.refuse = answering("DELETE", "/secrets", lambda: Response(b"<html>"))
+    (old,) = (change for change in moved(project_api) if change.name == "OLD")
+    assert old.finding is not None
+    assert (old.status, old.finding.startswith("whether it is unset is not known: ")) == ("failed", True)
+
+
+def test_where_nothing_was_set_a_refused_unset_is_an_error_as_ever(project_api: ManagementApi) -> None:
+    project_api.refuse = answering("DELETE", "/secrets", lambda: JSONResponse({"message": "words"}, 403))
+    project_api.secrets = {"A": "1"}
+    assert typed("secrets", "unset", "A", "--yes").code == 4
 
 
 @pytest.mark.parametrize("name", ["SUPABASE_URL", "SUPABASE_X"])
@@ -125,6 +153,14 @@ def test_an_env_file_is_compared_by_digests_without_any_value(project_api: Manag
     assert not any(word in done.out + done.err for word in ("new-value", "old-value", "x y"))
     assert typed("secrets", "set", "--env-file", str(file)).code == 0
     assert typed("secrets", "diff", "--env-file", str(file)).code == 0
+
+
+def test_the_key_of_a_stack_on_this_machine_is_none_of_the_projects(
+    project_api: ManagementApi, monkeypatch: pytest.MonkeyPatch, stack_keys: StackKeys
+) -> None:
+    monkeypatch.setenv("AGENTOPS_STACK_KEY", stack_keys.private)
+    done = typed("secrets", "set", "OPENAI_RESPONSES_MODEL=gpt-6-luna", "OPENAI_API_KEY=sk-one")
+    assert (done.code, "OPENAI_RESPONSES_MODEL" in project_api.secrets) == (0, True), done.err
 
 
 def test_check_foretells_and_sends_nothing(project_api: ManagementApi) -> None:

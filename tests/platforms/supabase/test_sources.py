@@ -227,6 +227,56 @@ def test_a_broken_deno_json_is_refused(folder: Folder, text: str) -> None:
     assert "supabase/functions/ai-one/deno.json is no" in refused(folder)
 
 
+@pytest.mark.parametrize(
+    ("functions", "config"),
+    [
+        ("supabase/functions", "supabase/config.toml"),
+        ("apps/shop/supabase/functions", "apps/shop/supabase/config.toml"),
+        ("edge", "supabase/config.toml"),
+        ("apps/edge", "supabase/config.toml"),
+    ],
+)
+def test_another_folder_is_read_with_the_config_toml_of_its_supabase_folder(
+    folder: Folder, functions: str, config: str
+) -> None:
+    own = folder.path / functions
+    (own / "ai-one").mkdir(parents=True)
+    (own / "_shared").mkdir()
+    (own / "ai-one" / "index.ts").write_text("import '../_shared/a.ts';\nimport 'b';\n")
+    (own / "_shared" / "a.ts").write_text("")
+    (own / "b.ts").write_text("")
+    (own / "import_map.json").write_text('{"imports": {"b": "./b.ts"}}')
+    (folder.path / config).parent.mkdir(parents=True, exist_ok=True)
+    (folder.path / config).write_text("[functions.ai-one]\nverify_jwt = false\n[functions.ai-off]\nenabled = false\n")
+    (own / "ai-off").mkdir()
+    (own / "ai-off" / "index.ts").write_text("")
+    assert sources.known(folder.path, own) == ["ai-one"]
+    source = sources.read("ai-one", folder.path, own)
+    assert source.verify_jwt is False
+    assert (source.entrypoint, source.import_map) == (
+        f"{functions}/ai-one/index.ts",
+        f"{functions}/import_map.json",
+    )
+    assert sorted(source.files) == [
+        f"{functions}/_shared/a.ts",
+        f"{functions}/ai-one/index.ts",
+        f"{functions}/b.ts",
+        f"{functions}/import_map.json",
+    ]
+
+
+@pytest.mark.parametrize("away", ["other/supabase/functions", "other/functions"])
+def test_a_folder_outside_the_project_has_a_root_of_its_own(folder: Folder, away: str) -> None:
+    own = folder.path.parent / away
+    (own / "ai-one").mkdir(parents=True)
+    (own / "ai-one" / "index.ts").write_text("import '../../../../outside.ts';\n")
+    with pytest.raises(UsageError, match="lies outside"):
+        sources.read("ai-one", folder.path, own)
+    (own / "ai-one" / "index.ts").write_text("")
+    (found,) = sources.read("ai-one", folder.path, own).files
+    assert found == away.removeprefix("other/") + "/ai-one/index.ts"
+
+
 def test_nothing_is_sent_of_what_is_refused_and_the_exit_code_is_2(project_api: ManagementApi, folder: Folder) -> None:
     folder.function("ai-one", imports="import './gone.ts';\n")
     folder.function("bad.slug")

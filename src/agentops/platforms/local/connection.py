@@ -52,6 +52,8 @@ async def run(
     with translated():
         # Statements come from our .sql files; values always travel as parameters, never in the text.
         cursor = await connection.execute(statement.encode(), parameters)
+        while cursor.nextset():
+            pass
         return await cursor.fetchall() if cursor.description else []
 
 

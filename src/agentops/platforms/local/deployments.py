@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 from agentops.errors import AgentOpsError, Conflict, NotFound
-from agentops.platforms import Deployment, Function
+from agentops.platforms import Deployment, Function, ways_from
 from agentops.platforms.local import confirming, servers
 from agentops.platforms.local.confirming import Switch
 from agentops.sql import statements
@@ -164,7 +164,8 @@ async def _before(queries: Queries, slug: str, versions: Sequence[Function]) -> 
     refused = {row["version"] for row in await queries.query(_SQL["refused"], {"slug": slug})}
     found = next((entry for entry in versions if entry.version < active and entry.version not in refused), None)
     if found is None:
-        raise NotFound(f"{slug} has no version before {active} to go back to", f"agentops deploy history {slug}")
+        others = [entry.version for entry in versions if entry.version != active and entry.version not in refused]
+        raise NotFound(f"{slug} has no version before {active} to go back to", ways_from(slug, others))
     return found
 
 

@@ -67,7 +67,7 @@ async def call(stack: _Stack, slug: str, method: str, body: bytes, headers: Mapp
     return Invocation(
         slug=slug,
         status=answer.status_code,
-        correlation_id=answer.headers.get("x-correlation-id", sent.get("x-correlation-id", "")),
+        correlation_id=answer.headers.get("x-correlation-id") or sent.get("x-correlation-id") or None,
         latency_ms=round(seconds * 1000),
         body=_parsed(answer.text),
     )

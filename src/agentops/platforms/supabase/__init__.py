@@ -1,9 +1,10 @@
 """A hosted Supabase project as a place to run, through its Management API. Implements `platforms.Platform`.
 
-    management.py (HTTP)   secrets.py  flags.py  deployments.py (switching.py, kept.py, sources.py, downloads.py)
-    logs.py  queries.py  calls.py (the functions themselves)
+    management.py (HTTP)   secrets.py  flags.py  deployments.py (switching.py, verifying.py, kept.py, sources.py, …)
+    logs.py  queries.py  calls.py (the functions themselves)   books.py  audit.py
 
-What the API has no notion of (versions, who deployed) is kept in this machine's state folder.
+What the API has no notion of (who deployed, incidents, audit) is kept in books: files of this machine, and a table of
+the project's own database once it has our schema. Sources are kept on the machine that deployed them.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
         SecretInfo,
         Server,
     )
+    from agentops.platforms.supabase.audit import Act
+    from agentops.platforms.supabase.books import Books
     from agentops.platforms.supabase.calls import Functions
-    from agentops.platforms.supabase.switching import Project
+    from agentops.platforms.supabase.project import Project
+    from agentops.platforms.supabase.queries import Writing
 
 TOKEN_FILE = "supabase-token"  # noqa: S105 - a file's name
 
@@ -49,6 +53,7 @@ class SupabasePlatform:
         self.told = told
         self._functions_url = functions_url
         self._calls: Functions | None = None
+        self._books: Books | None = None
 
     @classmethod
     def open(
@@ -97,6 +102,22 @@ class SupabasePlatform:
             self._calls = Functions(self._functions_url)
         return self._calls
 
+    @property
+    def books(self) -> Books:
+        """What agentops itself notes about the project."""
+        from agentops.platforms.supabase.books import Books
+
+        if self._books is None:
+            self._books = Books(self._state, self.api, self.told)
+        return self._books
+
+    @property
+    def database(self) -> Writing:
+        """The project's database, for statements that change it."""
+        from agentops.platforms.supabase.queries import Writing
+
+        return Writing(self.api)
+
     async def close(self) -> None:
         """Close the connections."""
         await self.api.aclose()
@@ -121,9 +142,13 @@ class SupabasePlatform:
 
     async def set_flags(self, names: Sequence[str], *, enabled: bool, seconds: float | None, check: bool) -> list[Flag]:
         """Switch flags in one request, and read them back."""
-        from agentops.platforms.supabase import flags
+        from agentops.platforms.supabase import audit, flags
 
-        return await flags.changed(self.api, names, enabled=enabled, seconds=seconds, check=check)
+        asked = [audit.Act("flag.enable" if enabled else "flag.disable", name) for name in names]
+        async with audit.auditing(self, asked) as done:
+            switched = await flags.changed(self.api, names, enabled=enabled, seconds=seconds, check=check)
+            done.extend([] if check else audit.of_flags(switched, enabled=enabled))
+        return switched
 
     async def secrets(self) -> list[SecretInfo]:
         """All secrets and flags by name, digests only."""
@@ -133,21 +158,28 @@ class SupabasePlatform:
 
     async def set_secrets(self, values: Mapping[str, str | None], *, check: bool) -> list[SecretChange]:
         """Set and unset; equal values are not sent."""
-        from agentops.platforms.supabase import secrets
+        from agentops.platforms.supabase import audit, secrets
 
-        return await secrets.changed(self.api, values, check=check)
+        async with audit.auditing(self, audit.of_names(values)) as done:
+            changes = await secrets.changed(self.api, values, check=check)
+            done.extend(audit.of_secrets(changes, values))
+        return changes
 
     async def functions(self) -> list[Function]:
-        """What is deployed, by slug, and whether it is what this machine deployed."""
+        """What is deployed, by slug, and whether it is what agentops deployed."""
         from agentops.platforms.supabase import deployments
 
-        return await deployments.listed(self._project())
+        found = await deployments.listed(self._project())
+        self.books.remark()
+        return found
 
     async def history(self, slug: str) -> list[Function]:
-        """The versions this machine knows, newest first."""
+        """The versions that are known, newest first."""
         from agentops.platforms.supabase import deployments
 
-        return await deployments.history(self._project(), slug)
+        found = await deployments.history(self._project(), slug)
+        self.books.remark()
+        return found
 
     async def source(self, slug: str) -> Mapping[str, str]:
         """The active version's files."""
@@ -159,27 +191,39 @@ class SupabasePlatform:
         self, bundles: Sequence[Bundle], *, force: bool, check: bool, jobs: int | None = None
     ) -> list[Deployment]:
         """Deploy, then read back and call each."""
-        from agentops.platforms.supabase import deployments
+        from agentops.platforms.supabase import audit, deployments
 
-        return await deployments.deploy(self._project(), bundles, force=force, check=check, jobs=jobs)
+        async with audit.auditing(self, _functions("function.deploy", *(each.slug for each in bundles))) as done:
+            results = await deployments.deploy(self._project(), bundles, force=force, check=check, jobs=jobs)
+            done.extend(audit.of_deployments("function.deploy", results))
+        return results
 
     async def rollback(self, slug: str, version: int | None, *, check: bool) -> Deployment:
         """Deploy an older source again."""
-        from agentops.platforms.supabase import deployments
+        from agentops.platforms.supabase import audit, deployments
 
-        return await deployments.rollback(self._project(), slug, version, check=check)
+        async with audit.auditing(self, _functions("function.rollback", slug)) as done:
+            result = await deployments.rollback(self._project(), slug, version, check=check)
+            done.extend(audit.of_deployments("function.rollback", [result]))
+        return result
 
     async def delete(self, slug: str, *, check: bool) -> Deployment:
         """Take a function off; its source is kept here."""
-        from agentops.platforms.supabase import deployments
+        from agentops.platforms.supabase import audit, deployments
 
-        return await deployments.delete(self._project(), slug, check=check)
+        async with audit.auditing(self, _functions("function.delete", slug)) as done:
+            result = await deployments.delete(self._project(), slug, check=check)
+            done.extend(audit.of_deployments("function.delete", [result]))
+        return result
 
     async def redeploy(self) -> list[Deployment]:
         """Deploy what runs once more as it is, so that it reads the secrets anew."""
-        from agentops.platforms.supabase import deployments
+        from agentops.platforms.supabase import audit, deployments
 
-        return await deployments.redeploy(self._project())
+        async with audit.auditing(self, _functions("function.reload", "all")) as done:
+            results = await deployments.redeploy(self._project())
+            done.extend(audit.of_deployments("function.reload", results))
+        return results
 
     def logs(
         self, wanted: LogFilter, *, limit: int, follow: bool, gap: Callable[[str], None]
@@ -195,9 +239,15 @@ class SupabasePlatform:
 
     def _project(self) -> Project:
         from agentops.platforms.supabase.kept import Kept
-        from agentops.platforms.supabase.switching import Project
+        from agentops.platforms.supabase.project import Project
 
-        return Project(self.api, Kept(self._state), self.calls.answers, self.actor, self.told)
+        return Project(self.api, Kept(self._state, self.books), self.calls.answers, self.actor, self.told)
+
+
+def _functions(action: str, *slugs: str) -> list[Act]:
+    from agentops.platforms.supabase.audit import Act
+
+    return [Act(action, slug) for slug in slugs]
 
 
 def token(home: Path, environment: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,14 @@ LOOK_SECONDS = 10.0
 FLAG_HEADER = "x-agentops-flag"
 # https://supabase.com/docs/guides/platform/http-status-codes
 PAUSED = 540
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A function's word on its own flag: `flag` is on, off, or None where its answer has no such header."""
+
+    answered: bool
+    flag: str | None = None
 
 
 class Functions:
@@ -54,17 +63,19 @@ class Functions:
         broken = answer.status_code == HTTPStatus.NOT_FOUND or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
         return f"it answers {answer.status_code}" if broken and FLAG_HEADER not in answer.headers else None
 
-    async def probe(self, slug: str) -> str | None:
-        """What the function says of its own flag (`on`, `off`), asked with a webhook body that holds nothing."""
+    async def probe(self, slug: str, *, webhook: bool) -> Said:
+        """What the function says of its own flag, asked in a way that does nothing.
+
+        A webhook gets a body that holds nothing, because its GET is somebody's verification; anything else a GET.
+        """
         import httpx
 
-        body = {"object": "whatsapp_business_account", "entry": []}
+        method, body = ("POST", {"object": "whatsapp_business_account", "entry": []}) if webhook else ("GET", None)
         try:
-            answer = await self._http().post(f"{self._url}/{slug}", json=body, timeout=LOOK_SECONDS)
+            answer = await self._http().request(method, f"{self._url}/{slug}", json=body, timeout=LOOK_SECONDS)
         except httpx.HTTPError:
-            return None
-        said: str | None = answer.headers.get(FLAG_HEADER)
-        return said
+            return Said(answered=False)
+        return Said(answered=True, flag=answer.headers.get(FLAG_HEADER))
 
     async def call(
         self, api: Management, slug: str, method: str, body: bytes, headers: Mapping[str, str]
@@ -90,7 +101,7 @@ class Functions:
         return Invocation(
             slug=slug,
             status=answer.status_code,
-            correlation_id=answer.headers.get("x-correlation-id", sent.get("x-correlation-id", "")),
+            correlation_id=answer.headers.get("x-correlation-id") or sent.get("x-correlation-id") or None,
             latency_ms=round((time.perf_counter() - begun) * 1000),
             body=_parsed(answer.text),
         )

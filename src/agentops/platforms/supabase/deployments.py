@@ -1,6 +1,7 @@
 """Deploys to a hosted project: what changes, what runs, and the way back.
 
-    deploy(sources) → GET functions → equal to what runs: unchanged → keep the source that is there → switching.py
+    deploy(sources) → GET functions → equal to what runs: unchanged (called again, where it had not answered)
+                    → keep the source that is there → switching.py
     rollback(slug)  → an older source that this machine kept → the same way
     list            → active | drifted | unknown: is it what this machine deployed?
 
@@ -18,36 +19,36 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agentops.errors import AgentOpsError, NotFound
-from agentops.platforms import Deployment, Function
-from agentops.platforms.supabase import downloads, switching
+from agentops.platforms import Deployment, Function, ways_from
+from agentops.platforms.supabase import downloads, switching, verifying
+from agentops.platforms.supabase.kept import DOWNLOADED
+from agentops.platforms.supabase.project import Project, record, rows
 from agentops.platforms.supabase.sources import Source, as_source
-from agentops.platforms.supabase.switching import Project, record, rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agentops.platforms import Bundle
     from agentops.platforms.supabase.kept import Record
-    from agentops.platforms.supabase.switching import Row
+    from agentops.platforms.supabase.project import Row
 
 __all__ = ["delete", "deploy", "history", "listed", "redeploy", "rollback", "rows", "source"]
 JOBS = 8
 _UNKNOWN = "unknown"
-_DOWNLOADED = "downloaded"
 
 
 async def listed(project: Project) -> list[Function]:
     """What is deployed.
 
-    `status`: active, drifted (not what this machine deployed last), unknown (it never did), or what the API says where
-    it does not run.
+    `status`: active, drifted (not what agentops deployed last, from any machine that is known of), unknown (it never
+    did), or what the API says where it does not run.
     """
-    return [_function(row, project.kept.records(slug)) for slug, row in (await rows(project.api)).items()]
+    return [_function(row, project.kept.records(slug)) for slug, row in (await project.rows()).items()]
 
 
 async def history(project: Project, slug: str) -> list[Function]:
-    """The versions that this machine deployed or kept, newest first; the API itself keeps none."""
-    row = (await rows(project.api)).get(slug)
+    """The versions that are known, whichever machine deployed them, newest first; the API itself keeps none."""
+    row = (await project.rows()).get(slug)
     found: dict[tuple[str, int], Function] = {}
     for each in project.kept.records(slug):
         status = "active" if row is not None and _is(each, row) else "stored"
@@ -76,7 +77,7 @@ async def deploy(
     project: Project, bundles: Sequence[Bundle], *, force: bool, check: bool, jobs: int | None
 ) -> list[Deployment]:
     """Make each bundle the running version; several of them together or not at all."""
-    there = await rows(project.api)
+    there = await project.rows()
     gate = asyncio.Semaphore(jobs or JOBS)
 
     async def planned(wanted: Source) -> bool:
@@ -95,6 +96,7 @@ async def deploy(
             results[each.slug] = Deployment(each.slug, version, changed=True, status="would_change", sha256=each.sha256)
         else:
             changing.append(each)
+    results |= await _answering(project, list(results.values()), there, gate)
     if changing:
         results |= await _switched(project, changing, there, gate)
     return [results[bundle.slug] for bundle in bundles]
@@ -106,7 +108,7 @@ async def rollback(project: Project, slug: str, version: int | None, *, check: b
     Raises:
         NotFound: there is no such version here.
     """
-    there = await rows(project.api)
+    there = await project.rows()
     row = there.get(slug)
     records = project.kept.records(slug)
     now = next((each for each in records if row is not None and _is(each, row)), None)
@@ -114,15 +116,18 @@ async def rollback(project: Project, slug: str, version: int | None, *, check: b
     if version is None:
         found = _before(records, now)
     kept = project.kept.source(found.sha256) if found else None
+    if found is not None and kept is None and not project.kept.is_own(found):
+        raise _elsewhere(project, found, records, now)
     if found is None or kept is None:
-        what = f"version {version}" if version is not None else "other version to go back to"
-        raise NotFound(f"this machine keeps no {what} of {slug}", f"agentops deploy history {slug}")
+        what = f"version {version}" if version is not None else "version before the one that runs"
+        raise NotFound(f"this machine keeps no {what} of {slug}", ways_from(slug, _others(project, records, now)))
     if now is not None and found.sha256 == now.sha256 and found.verify_jwt == now.verify_jwt:
-        return Deployment(slug, now.version, changed=False, status="unchanged", sha256=now.sha256)
+        same = Deployment(slug, now.version, changed=False, status="unchanged", sha256=now.sha256)
+        return (await _answering(project, [same], there, asyncio.Semaphore(1)))[slug]
     if check:
         return Deployment(slug, found.version, changed=True, status="would_change", sha256=found.sha256)
     # What was only found there is ours from now on.
-    origin = "rollback" if kept.origin == _DOWNLOADED else kept.origin
+    origin = "rollback" if kept.origin == DOWNLOADED else kept.origin
     older = replace(kept, verify_jwt=found.verify_jwt, origin=origin)
     return (await _switched(project, [older], there, asyncio.Semaphore(1)))[slug]
 
@@ -147,16 +152,16 @@ async def redeploy(project: Project) -> list[Deployment]:
 
     A function whose source cannot be had whole is left as it is, and failed.
     """
-    there = {slug: row for slug, row in (await rows(project.api)).items() if row["status"] == "ACTIVE"}
+    there = {slug: row for slug, row in (await project.rows()).items() if row["status"] == "ACTIVE"}
     gate = asyncio.Semaphore(JOBS)
 
     async def running(row: Row) -> Source | None:
         async with gate:
             known = _known(project, row)
             found = known[1] if known else await _fetched(project, row)
-        if found is None or (found.origin == _DOWNLOADED and row.get("import_map") and not found.import_map):
+        if found is None or (found.origin == DOWNLOADED and row.get("import_map") and not found.import_map):
             return None
-        origin = "redeploy" if found.origin == _DOWNLOADED else found.origin
+        origin = "redeploy" if found.origin == DOWNLOADED else found.origin
         return replace(found, verify_jwt=bool(row.get("verify_jwt", True)), origin=origin)
 
     sources = dict(zip(there, await asyncio.gather(*map(running, there.values())), strict=True))
@@ -181,7 +186,48 @@ async def _switched(
                 await _keep(project, there[each.slug])
 
     await asyncio.gather(*(kept(each) for each in wanted))
-    return await switching.switch(project, wanted, there, gate)
+    results = await switching.switch(project, wanted, there, gate)
+    overtaken = [slug for slug, result in results.items() if result.status == "replaced"]
+    if overtaken:
+        await _keep_theirs(project, overtaken)
+    return results
+
+
+async def _keep_theirs(project: Project, slugs: Sequence[str]) -> None:
+    """Keep what others deployed meanwhile, so that the history tells of it."""
+    try:
+        now = await rows(project.api)
+        for slug in slugs:
+            if slug in now:
+                await _keep(project, now[slug])
+    except AgentOpsError as failure:
+        project.told(f"note: {failure.message}: what runs now is not kept here")
+
+
+async def _answering(
+    project: Project, same: Sequence[Deployment], there: Mapping[str, Row], gate: asyncio.Semaphore
+) -> dict[str, Deployment]:
+    """Call once more what did not answer after its deploy: it is unverified until it does."""
+
+    async def called(each: Deployment) -> Deployment:
+        known = None if each.changed else _record_of(project, there[each.slug])
+        if known is None or known.answered:
+            return each
+        async with gate:
+            finding = await verifying.silence(project, each.slug)
+        if finding is not None:
+            return replace(each, status="unverified", finding=finding)
+        _noted(project, replace(known, answered=True))
+        return each
+
+    return {each.slug: each for each in await asyncio.gather(*map(called, same))}
+
+
+def _others(project: Project, records: Sequence[Record], now: Record | None) -> list[int]:
+    """Versions with another source than what runs, newest first, whose source is here."""
+    running = now.sha256 if now is not None else None
+    others = [each for each in records if each.sha256 != running and project.kept.source(each.sha256) is not None]
+    return list(dict.fromkeys(each.version for each in others))
 
 
 def _before(records: Sequence[Record], now: Record | None) -> Record | None:
@@ -192,6 +238,15 @@ def _before(records: Sequence[Record], now: Record | None) -> Record | None:
     same = {(each.id, each.version) for each in records if each.sha256 == now.sha256}
     mine = [place for place, each in enumerate(records) if (each.id, each.version) in same]
     return next(iter(records[max(mine) + 1 :]), None)
+
+
+def _elsewhere(project: Project, found: Record, records: Sequence[Record], now: Record | None) -> NotFound:
+    """The source of a version is on the machine that deployed it; the way back that there is from here."""
+    words = f"version {found.version} of {found.slug} is kept on another machine: {found.by} deployed it there"
+    here = (each for each in records if project.kept.source(each.sha256) and (not now or each.sha256 != now.sha256))
+    other = next(here, None)
+    hint = f"agentops deploy rollback {found.slug} --to {other.version}" if other else "roll it back on that machine"
+    return NotFound(f"{words} at {found.when.astimezone():%Y-%m-%d %H:%M}", hint)
 
 
 def _with_jwt(wanted: Source, row: Row | None) -> Source:
@@ -212,6 +267,11 @@ def _is(known: Record, row: Row) -> bool:
     )
 
 
+def _record_of(project: Project, row: Row) -> Record | None:
+    """The last word on the version that runs."""
+    return next((each for each in project.kept.records(row["slug"]) if _is(each, row)), None)
+
+
 def _known(project: Project, row: Row) -> tuple[Record, Source] | None:
     """What runs, as this machine deployed or kept it."""
     for each in project.kept.records(row["slug"]):
@@ -224,21 +284,25 @@ async def _same(project: Project, wanted: Source, row: Row) -> bool:
     """Whether `wanted` runs already. What was deployed elsewhere is fetched, and kept in case it goes."""
     if row["status"] != "ACTIVE" or bool(row.get("verify_jwt", True)) != wanted.verify_jwt:
         return False
-    known = _known(project, row)
-    if known is not None and known[0].sha256 == wanted.sha256:
+    records = project.kept.records(wanted.slug)
+    if any(each.sha256 == wanted.sha256 and _is(each, row) for each in records):
+        # Another machine may have deployed it: from now on there is a way back to it from here, too.
+        _keep_source(project, wanted, row["version"])
         return True
+    known = _known(project, row)
     there = known[1] if known else await _fetched(project, row)
     if there is None or not _alike(wanted, there, row):
         return False
     # Equal, with other settings written down or deployed elsewhere: from now on it is known by this hash.
-    _remember(project, wanted, record(wanted, row, wanted.origin, known[0].by if known else _UNKNOWN))
+    by, answered = (known[0].by, known[0].answered) if known else (_UNKNOWN, True)
+    _remember(project, wanted, record(wanted, row, wanted.origin, by, answered=answered))
     return True
 
 
 def _alike(wanted: Source, there: Source, row: Row) -> bool:
     if dict(there.files) != dict(wanted.files) or there.entrypoint != wanted.entrypoint:
         return False
-    if there.origin == _DOWNLOADED:  # it does not tell its patterns, and its import map not always
+    if there.origin == DOWNLOADED:  # it does not tell its patterns, and its import map not always
         return bool(row.get("import_map", bool(wanted.import_map))) == bool(wanted.import_map)
     return (there.import_map, there.static_patterns) == (wanted.import_map, wanted.static_patterns)
 
@@ -247,7 +311,7 @@ async def _fetched(project: Project, row: Row) -> Source | None:
     """The source of what runs, from the API, kept here from now on; None where it cannot be had."""
     found = await downloads.download(project.api, row)
     if found is not None:
-        _remember(project, found, record(found, row, _DOWNLOADED, _UNKNOWN))
+        _remember(project, found, record(found, row, DOWNLOADED, _UNKNOWN))
     return found
 
 
@@ -265,17 +329,33 @@ def _remember(project: Project, found: Source, known: Record) -> None:
         project.told(f"note: {failure.message}: no way back to {known.slug} version {known.version}")
 
 
+def _keep_source(project: Project, found: Source, version: int) -> None:
+    try:
+        project.kept.keep(found)
+    except AgentOpsError as failure:
+        project.told(f"note: {failure.message}: no way back to {found.slug} version {version}")
+
+
+def _noted(project: Project, known: Record) -> None:
+    try:
+        project.kept.add(known)
+    except AgentOpsError as failure:
+        project.told(f"note: {failure.message}: {known.slug} will be called again by the next deploy")
+
+
 def _function(row: Row, records: Sequence[Record]) -> Function:
-    mine = next((each for each in records if each.origin != _DOWNLOADED), None)
-    ours = mine is not None and _is(mine, row)
-    status = "active" if ours else _UNKNOWN if mine is None else "drifted"
+    known = [each for each in records if each.origin != DOWNLOADED]
+    running = [each for each in known if _is(each, row)]
+    # What was found to be equal to what somebody deployed is theirs all the same.
+    mine = next((each for each in running if each.by != _UNKNOWN), next(iter(running), None))
+    status = "active" if mine else "drifted" if known else _UNKNOWN
     return Function(
         slug=row["slug"],
         version=row["version"],
         status=status if row["status"] == "ACTIVE" else str(row["status"]).lower(),
-        sha256=mine.sha256 if mine is not None and ours else str(row.get("ezbr_sha256") or ""),
-        origin=mine.origin if mine is not None and ours else _UNKNOWN,
-        deployed_by=mine.by if mine is not None and ours else _UNKNOWN,
+        sha256=mine.sha256 if mine else str(row.get("ezbr_sha256") or ""),
+        origin=mine.origin if mine else _UNKNOWN,
+        deployed_by=mine.by if mine else _UNKNOWN,
         deployed_at=datetime.fromtimestamp(_milliseconds(row) / 1000, UTC),
     )
 

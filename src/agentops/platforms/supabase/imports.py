@@ -58,7 +58,7 @@ def reach(
                 continue
             where = f"{path}:{files[path].count(chr(10), 0, match.start('name')) + 1} imports {match['name']}"
             if target.startswith("../"):
-                hint = "move it into supabase/functions/_shared; nothing was sent"
+                hint = "move it into _shared, beside the functions; nothing was sent"
                 raise UsageError(f"{where}, which lies outside the project folder", hint)
             if not is_file(target):
                 raise UsageError(f"{where}, which is not there", "nothing was sent")

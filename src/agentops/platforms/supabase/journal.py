@@ -1,6 +1,6 @@
 """Lines of JSON that only grow, in a hosted project's folder: what its API does not keep.
 
-writing() ── the file's lock ──> append(entry), on disk when it returns          entries() ──> oldest first
+writing() ── the file's lock ──> append(line), on disk when it returns          lines() ──> oldest first
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Entry = dict[str, Any]
+    Line = dict[str, Any]
 
 
 class Journal:
@@ -26,10 +26,12 @@ class Journal:
     def __init__(self, file: Path) -> None:
         self._file = file
         # What was read, and of which state of the file.
-        self._known: tuple[tuple[int, int, int], list[Entry]] | None = None
+        self._known: tuple[tuple[int, int, int], list[Line]] | None = None
 
-    def entries(self) -> list[Entry]:
-        """All entries, oldest first. A line that a crash cut off is left out.
+    def lines(self) -> list[Line]:
+        """All of them, oldest first; the same list as long as the file is the same.
+
+        A line that a crash cut off is left out.
 
         Raises:
             AgentOpsError: they are there and cannot be read.
@@ -39,7 +41,7 @@ class Journal:
             state = (about.st_ino, about.st_size, about.st_mtime_ns)
             if self._known is None or self._known[0] != state:
                 lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
-                self._known = state, [entry for entry in map(_entry, lines) if entry is not None]
+                self._known = state, [line for line in map(_read, lines) if line is not None]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -47,8 +49,8 @@ class Journal:
         return self._known[1]
 
     @contextmanager
-    def writing(self) -> Iterator[Callable[[Entry], None]]:
-        """Hold the lock; gives what appends an entry.
+    def writing(self) -> Iterator[Callable[[Line], None]]:
+        """Hold the lock; gives what appends a line.
 
         Raises:
             AgentOpsError: it cannot be written.
@@ -60,13 +62,13 @@ class Journal:
         except OSError as error:
             raise AgentOpsError(f"{self._file} could not be written: {error.strerror}", "see its disk") from error
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, line: Line) -> None:
         descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(descriptor).st_size
             # A line that a crash cut off must not swallow this one.
             cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, (("\n" if cut else "") + json.dumps(entry) + "\n").encode())
+            os.write(descriptor, (("\n" if cut else "") + json.dumps(line) + "\n").encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -78,9 +80,9 @@ def make_folders(project: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _entry(line: str) -> Entry | None:
+def _read(text: str) -> Line | None:
     try:
-        found = json.loads(line)
+        found = json.loads(text)
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

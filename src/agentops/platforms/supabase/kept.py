@@ -1,30 +1,36 @@
-"""What this machine knows of a project's deployments: sources by hash, and which version each became.
+"""What is known of a project's deployments: sources by hash, and which version each became.
 
-    AGENTOPS_HOME/supabase/<ref>/deployments.jsonl   one line a deployment, newest last
+    AGENTOPS_HOME/supabase/<ref>/deployments.jsonl   one line a deployment, newest last (books.py)
                                  sources/<sha256>.json
 
-The API keeps no versions, so what a rollback needs is kept here, written whole before the request that needs it.
+The API keeps no versions, so what a rollback needs is kept here, written whole before the request that needs it. Who
+deployed what is for the whole team to see; sources, and what was only found there, are this machine's.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agentops import files
 from agentops.errors import AgentOpsError
-from agentops.platforms.supabase.journal import Journal, make_folders
+from agentops.platforms.supabase.journal import make_folders
 from agentops.platforms.supabase.sources import Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agentops.platforms.supabase.books import Books
+
+# The origin of a source that was only found there.
+DOWNLOADED = "downloaded"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One version as this machine deployed it, or found it there and kept its source (`origin` downloaded)."""
+    """One version as somebody deployed it, or as this machine found it and kept its source (`origin` downloaded)."""
 
     slug: str
     version: int
@@ -37,6 +43,8 @@ class Record:
     ezbr_sha256: str = ""
     # The function's own id: another one after it was deleted and made anew, when versions begin at 1 again.
     id: str = ""
+    # Whether it answered when it was called after its deploy; where not, the next deploy calls it again.
+    answered: bool = True
 
     @property
     def when(self) -> datetime:
@@ -44,34 +52,41 @@ class Record:
         return datetime.fromisoformat(self.at)
 
 
-class Kept:
-    """A project's folder of records and sources."""
+_FIELDS = {each.name for each in fields(Record)}
 
-    def __init__(self, folder: Path) -> None:
+
+class Kept:
+    """A project's records, and this machine's folder of sources."""
+
+    def __init__(self, folder: Path, books: Books) -> None:
         self._folder = folder
-        self._journal = Journal(folder / "deployments.jsonl")
+        self._books = books
+
+    async def load(self) -> None:
+        """Hear what other machines deployed; never fails."""
+        await self._books.load("deployments")
 
     def records(self, slug: str | None = None) -> list[Record]:
-        """All records, newest first.
+        """All records, newest first: this machine's, and what was heard of others.
 
         Raises:
             AgentOpsError: they are there and cannot be read.
         """
-        wanted = [entry for entry in reversed(self._journal.entries()) if slug in {None, entry.get("slug")}]
+        entries = reversed(self._books.entries("deployments"))
+        wanted = (entry.content for entry in entries if slug in {None, entry.content.get("slug")})
         return [record for record in map(_record, wanted) if record is not None]
 
-    def newest(self, slug: str) -> Record | None:
-        """The last record of a function."""
-        return next(iter(self.records(slug)), None)
+    def is_own(self, record: Record) -> bool:
+        """Whether it was this machine that deployed, or found, what a record tells of."""
+        return any(_record(entry.content) == record for entry in self._books.here("deployments"))
 
     def add(self, record: Record) -> None:
-        """Append a record, on disk when this returns.
+        """Append a record, on disk when this returns. What was only found there is for this machine.
 
         Raises:
             AgentOpsError: it cannot be written.
         """
-        with self._journal.writing() as append:
-            append(asdict(record))
+        self._books.write("deployments", [asdict(record)], shared=record.origin != DOWNLOADED)
 
     def keep(self, source: Source) -> None:
         """Write a source down, whole or not at all.
@@ -101,8 +116,11 @@ class Kept:
         return self._folder / "sources" / f"{sha256}.json"
 
 
-def _record(entry: dict[str, Any]) -> Record | None:
+def _record(content: dict[str, Any]) -> Record | None:
+    """What an entry tells; a newer agentops may tell more. None where it tells of no deployment."""
     try:
-        return Record(**entry)
-    except TypeError:
+        record = Record(**{name: value for name, value in content.items() if name in _FIELDS})
+        datetime.fromisoformat(record.at)
+    except (TypeError, ValueError):
         return None
+    return record

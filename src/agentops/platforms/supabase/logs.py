@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -166,7 +167,9 @@ class _Reader:
         where = [f"(({' and '.join(console)}) or ({' and '.join(calls)}))"]
         # A first sieve only: the program looks at the parsed line again.
         if wanted.correlation_id and wanted.correlation_id.isascii():
-            where.append(f"positionCaseInsensitiveUTF8(event_message, {_quoted(wanted.correlation_id)}) > 0")
+            where.append(_holds(wanted.correlation_id))
+        if wanted.customers:
+            where.append(f"({' or '.join(map(_holds, wanted.customers))})")
         if before is not None:
             stamp, at, key = "toUnixTimestamp64Milli(timestamp)", int(before["ts_ms"]), _quoted(str(before["id"]))
             where.append(f"({stamp} < {at} or ({stamp} = {at} and id < {key}))")
@@ -185,7 +188,7 @@ class _Reader:
             wanted.grep is None or wanted.grep in json.dumps(line.json(), ensure_ascii=False),
             wanted.since is None or line.timestamp >= wanted.since,
             wanted.until is None or line.timestamp < wanted.until,
-            not wanted.customers or line.data.get("customer") in wanted.customers,
+            not wanted.customers or not _named(line).isdisjoint(wanted.customers),
         )
         return all(conditions)
 
@@ -193,6 +196,18 @@ class _Reader:
 def _iso(at: datetime, *, up: bool) -> str:
     whole = at.astimezone(UTC).replace(second=0, microsecond=0)
     return (whole + timedelta(minutes=1) if up else whole).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _holds(text: str) -> str:
+    """The condition that a row's text holds this one, in whatever case."""
+    return f"positionCaseInsensitiveUTF8(event_message, {_quoted(text)}) > 0"
+
+
+def _named(line: LogLine) -> set[str]:
+    """The pseudonyms of all customers that an event names."""
+    several = line.data.get("customers")
+    found = [line.data.get("customer"), line.data.get("about"), *(several if isinstance(several, list) else [])]
+    return {each for each in found if isinstance(each, str)}
 
 
 def _quoted(text: str) -> str:
@@ -228,18 +243,29 @@ def _line(row: Row, slugs: Mapping[str, str]) -> LogLine:
 
 
 def _invocation(row: Row, attributes: Mapping[str, Any]) -> LogLine:
-    status = attributes.get("response.status_code", "")
-    number = int(status) if str(status).isdigit() else 0
+    status = _number(attributes.get("response.status_code"))
     path = str(attributes.get("request.pathname", ""))
-    level = "error" if number >= 500 else "warning" if number >= 400 else "info"  # noqa: PLR2004 - HTTP's classes
+    level = "error" if (status or 0) >= 500 else "warning" if (status or 0) >= 400 else "info"  # noqa: PLR2004 - HTTP's classes
+    # What the row does not say is unknown; the stream itself knows texts only.
     data = {
-        "method": attributes.get("request.method", ""),
-        "status": number,
-        "latency_ms": attributes.get("execution_time_ms", ""),
-        "execution_id": attributes.get("execution_id", ""),
+        "method": attributes.get("request.method") or None,
+        "status": status,
+        "latency_ms": _number(attributes.get("execution_time_ms")),
+        "execution_id": attributes.get("execution_id") or None,
     }
     slug = path.removeprefix("/functions/v1/").partition("/")[0]
     return LogLine(_time(row), level, "invocation", "", slug, data)
+
+
+def _number(text: object) -> int | float | None:
+    """The number that a text holds; None where it holds none."""
+    try:
+        number = float(str(text))
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() else number
 
 
 def _ours(text: str) -> dict[str, Any] | None:

@@ -39,6 +39,11 @@ ADDRESS = re.compile(r"https?://[^/\s?#@]+(?:/[^\s?#@]*)?")
 _TOKEN = re.compile(r"[!-~]{8,}")
 _AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _WORDS = 300
+_SQL = "/database/query"
+# Changes nothing, although it is a POST: without an answer nothing may have been carried out.
+READ_ONLY = f"{_SQL}/read-only"
+# As the API words it: `Failed to run sql query: ERROR:  42P01: relation "x" does not exist`, older ones without a code.
+_REFUSED_SQL = re.compile(r"Failed to run sql query: (?:ERROR: +)?(?:(?P<state>[0-9A-Z]{5}): )?(?P<words>.*)")
 _FIRST_PAUSE = 0.25
 # Spreads requests that were told to wait for the same moment.
 _SPREAD = 0.25
@@ -78,6 +83,8 @@ class Management:
         self._base = base_url.rstrip("/")
         self._told = told
         self._client: httpx.AsyncClient | None = None
+        # How many requests that change the project have been sent; SQL is none of them.
+        self.changes = 0
         self._quiet_until = 0.0
         self._look: asyncio.Task[AgentOpsError | None] | None = None
 
@@ -106,6 +113,7 @@ class Management:
         parameters: Mapping[str, str] | None = None,
         files: Sequence[tuple[str, tuple[str | None, bytes, str | None]]] | None = None,
         repeatable: bool,
+        attempts: int | None = None,
         seconds: float | None = None,
     ) -> Any:  # noqa: ANN401 - as the API says
         """Write to `/v1/projects/{ref}{path}`; its JSON, None where the answer is empty.
@@ -117,16 +125,20 @@ class Management:
             parameters: the query.
             files: the parts of a multipart body, instead of `json`.
             repeatable: twice is the same as once, so a lost answer may be asked for again.
+            attempts: how often it is tried at most; ATTEMPTS where nothing is said.
             seconds: how long one attempt may take; SECONDS where nothing is said.
 
         Raises:
             TimedOut: no answer, or none that can be read, and it may have been carried out.
+            SqlRefused: it was SQL, and PostgreSQL refuses it.
             NotAuthorised, NotFound, Conflict, UsageError, Unavailable: see `_refusal`.
         """
+        if not path.startswith(_SQL):
+            self.changes += 1
         answer = await self._request(
             method,
             path,
-            attempts=ATTEMPTS,
+            attempts=attempts or ATTEMPTS,
             repeatable=repeatable,
             seconds=seconds,
             params=parameters,
@@ -138,6 +150,8 @@ class Management:
         try:
             return _json(answer)
         except Unavailable as failure:
+            if path == READ_ONLY:
+                raise
             raise TimedOut(f"{failure.message}; the {method} may have been carried out", "look, then repeat") from None
 
     async def aclose(self) -> None:
@@ -166,7 +180,7 @@ class Management:
                 async with asyncio.timeout(longest):
                     answer = await self._http().request(method, url, headers=sent, timeout=_timeout(longest), **content)
             except Exception as failure:
-                lost = _lost(failure, method, longest)
+                lost = _lost(failure, "GET" if path == READ_ONLY else method, longest)
                 if lost is None:
                     raise
                 if last or not (repeatable or isinstance(lost, _NotSent)):
@@ -193,6 +207,9 @@ class Management:
     async def _refused(self, answer: httpx.Response) -> AgentOpsError:
         """What a refusal means; where the project itself may be the reason, it is asked, once."""
         status = answer.status_code
+        refused = _sql_refusal(answer, self._token)
+        if refused is not None:
+            return refused
         if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND} or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             if self._look is None:
                 self._look = asyncio.ensure_future(self._standing())
@@ -225,6 +242,15 @@ class Management:
         if self._client is None:
             self._client = client(self._base)
         return self._client
+
+
+class SqlRefused(UsageError):
+    """PostgreSQL refuses a statement: in its own `words`, with its SQLSTATE as `state` (empty: not told)."""
+
+    def __init__(self, words: str, state: str) -> None:
+        super().__init__(f"PostgreSQL refuses the statement: {words}", "mend what it names, then repeat")
+        self.words = words
+        self.state = state
 
 
 class _NotSent(Unavailable):
@@ -326,6 +352,14 @@ def _refusal(answer: httpx.Response, ref: str, token: str) -> AgentOpsError:
     if status < HTTPStatus.BAD_REQUEST:
         return Unavailable(f"Supabase's API answered {status}, which leads elsewhere", "see SUPABASE_API_URL")
     return UsageError(f"Supabase refuses it ({status}){words}", "mend what it names, then repeat; nothing was changed")
+
+
+def _sql_refusal(answer: httpx.Response, token: str) -> SqlRefused | None:
+    """What PostgreSQL said; None where it is not PostgreSQL that refuses."""
+    found = _REFUSED_SQL.fullmatch(_message(answer, token).removeprefix(": "))
+    if answer.status_code != HTTPStatus.BAD_REQUEST or found is None:
+        return None
+    return SqlRefused(found["words"], found["state"] or "")
 
 
 def _message(answer: httpx.Response, token: str) -> str:

@@ -7,11 +7,11 @@ Source: https://supabase.com/docs/reference/api/v1-list-all-secrets
 
 from __future__ import annotations
 
-from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agentops.errors import NotFound, Unavailable, UsageError
+from agentops.errors import AgentOpsError, NotFound, TimedOut, Unavailable, UsageError
 from agentops.platforms import SecretChange, SecretInfo
 from agentops.secret_values import MAXIMUM_AT_ONCE, SHOWN_DIGITS, digest, stored
 
@@ -39,6 +39,8 @@ async def listed(api: Management) -> list[SecretInfo]:
 async def changed(api: Management, values: Mapping[str, str | None], *, check: bool) -> list[SecretChange]:
     """Set secrets and flags; None unsets. What is equal is not sent; all that is set goes in one request.
 
+    Where some were set and the others could not be unset, those are `failed` and say why.
+
     Raises:
         UsageError: a name or value that cannot be, or too many of them.
     """
@@ -55,13 +57,34 @@ async def changed(api: Management, values: Mapping[str, str | None], *, check: b
     plan = [_plan(name, text, now.get(name), check=check) for name, text in texts.items()]
     if not check:
         moving = {change.name for change in plan if change.changed}
-        await put(api, {name: text for name, text in texts.items() if name in moving and text is not None})
+        new = {name: text for name, text in texts.items() if name in moving and text is not None}
+        await put(api, new)
         gone = [name for name, text in texts.items() if name in moving and text is None]
-        if gone:
-            # Set first, then unset: whatever breaks off, no value is lost that has a new one.
-            with suppress(NotFound):  # somebody else was faster
-                await api.send("DELETE", "/secrets", json=gone, repeatable=True)
+        # Set first, then unset: whatever breaks off, no value is lost that has a new one.
+        failure = await _unset(api, gone)
+        if failure is not None and not new:
+            raise failure
+        if failure is not None:
+            return [_not_unset(change, failure) if change.name in gone else change for change in plan]
     return plan
+
+
+async def _unset(api: Management, names: list[str]) -> AgentOpsError | None:
+    """Unset them in one request; why that failed. One that is gone already is as it should be."""
+    if not names:
+        return None
+    try:
+        await api.send("DELETE", "/secrets", json=names, repeatable=True)
+    except NotFound:
+        return None  # somebody else was faster
+    except AgentOpsError as failure:
+        return failure
+    return None
+
+
+def _not_unset(change: SecretChange, failure: AgentOpsError) -> SecretChange:
+    known = "whether it is unset is not known" if isinstance(failure, TimedOut) else "not unset"
+    return replace(change, status="failed", changed=False, finding=f"{known}: {failure.message}")
 
 
 async def put(api: Management, texts: Mapping[str, str]) -> None:

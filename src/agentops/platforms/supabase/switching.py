@@ -2,7 +2,7 @@
 
     one      POST deploy?slug=…
     several  POST deploy?slug=…&bundleOnly=true each, then one PUT functions: all or none
-    then     GET functions: version, status, entrypoint, verify_jwt, bundle → GET each function → active | unverified
+    then     verifying.py → active | unverified | replaced
 
 What the API refuses in a function is told of that function. Any other failure ends the command, and its sentence says
 what is live; an answer that was lost is looked up, not guessed.
@@ -12,76 +12,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from agentops.errors import AgentOpsError, TimedOut, Unavailable, UsageError
+from agentops.errors import AgentOpsError, Conflict, TimedOut, Unavailable, UsageError
 from agentops.platforms import Deployment
-from agentops.platforms.supabase import downloads
-from agentops.platforms.supabase.kept import Record
+from agentops.platforms.supabase import verifying
+from agentops.platforms.supabase.project import is_row, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from agentops.platforms import DeployStatus
-    from agentops.platforms.supabase.kept import Kept
     from agentops.platforms.supabase.management import Management
+    from agentops.platforms.supabase.project import Project, Row
     from agentops.platforms.supabase.sources import Source
-
-    Row = dict[str, Any]
 
 # A bundle is built while the request waits.
 DEPLOY_SECONDS = 150.0
-# What was deployed a moment ago may be listed, and answer, a little later.
-PAUSES = (0.5, 1.5)
 _LOOK_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """What deploying needs: the API, what this machine kept, whether a function answers, who acts, a word for eyes."""
-
-    api: Management
-    kept: Kept
-    # None where it answers, else what is wrong.
-    answers: Callable[[str], Awaitable[str | None]]
-    actor: str
-    told: Callable[[str], None]
-
-
-async def rows(api: Management, *, attempts: int = 4) -> dict[str, Row]:
-    """What is deployed, by slug, as the API says.
-
-    Raises:
-        Unavailable: it says something that cannot be read.
-    """
-    answer = await api.get("/functions", attempts=attempts)
-    if isinstance(answer, list) and all(map(_is_row, answer)):
-        return {row["slug"]: row for row in sorted(answer, key=lambda row: str(row["slug"]))}
-    raise Unavailable("Supabase's list of functions cannot be read", "try again; https://status.supabase.com")
-
-
-def _is_row(row: object) -> bool:
-    match row:
-        case {"id": str(), "slug": str(), "version": int(), "status": str()}:
-            return True
-    return False
-
-
-def record(found: Source, row: Row, origin: str, by: str) -> Record:
-    """What is written down of a version."""
-    return Record(
-        slug=found.slug,
-        version=row["version"],
-        sha256=found.sha256,
-        verify_jwt=bool(row.get("verify_jwt", True)),
-        origin=origin,
-        by=by,
-        at=datetime.now(UTC).isoformat(),
-        ezbr_sha256=row.get("ezbr_sha256") or "",
-        id=row["id"],
-    )
 
 
 async def switch(
@@ -97,7 +44,7 @@ async def switch(
             sent = {wanted[0].slug: await _alone(project, wanted[0], there.get(wanted[0].slug))}
         else:
             sent = await _together(project, wanted, there, gate)
-        return await _verified(project, wanted, sent, gate)
+        return await verifying.verified(project, wanted, sent, there, gate)
     except _NotSwitched as refused:
         return {each.slug: _failed(each.slug, there.get(each.slug), refused.words[each.slug]) for each in wanted}
     except asyncio.CancelledError:
@@ -155,6 +102,10 @@ async def _together(
         if not await _runs(project, records):
             raise _because(failure, await _live(project, wanted, there)) from failure
     except AgentOpsError as failure:
+        overtaken = await _moved(project, wanted, there)
+        if overtaken and isinstance(failure, UsageError | Conflict):
+            words = f"{failure.message}; nothing was switched: somebody else deployed {', '.join(overtaken)} meanwhile"
+            raise Conflict(words, f"agentops deploy history {overtaken[0]}") from failure
         raise _because(failure, "nothing was switched") from failure
     return records
 
@@ -176,7 +127,7 @@ async def _send(api: Management, wanted: Source, *, bundle_only: bool) -> Row:
     answer = await api.send(
         "POST", "/functions/deploy", parameters=query, files=parts, repeatable=bundle_only, seconds=DEPLOY_SECONDS
     )
-    if _is_row(answer):
+    if is_row(answer):
         return dict(answer)
     raise TimedOut(f"Supabase's answer to the deploy of {wanted.slug} cannot be read", "agentops deploy list")
 
@@ -189,12 +140,7 @@ async def _carried_out(project: Project, each: Source, before: Row | None) -> Ro
         return None
     if row is None or (before is not None and row["version"] == before["version"] and row["id"] == before["id"]):
         return None
-    return row if await _holds(project, each, row) else None
-
-
-async def _holds(project: Project, each: Source, row: Row) -> bool:
-    there = await downloads.download(project.api, row)
-    return there is not None and dict(there.files) == dict(each.files)
+    return row if await verifying.holds(project, each, row) else None
 
 
 async def _runs(project: Project, records: Mapping[str, Row]) -> bool:
@@ -229,85 +175,17 @@ async def _live(project: Project, wanted: Sequence[Source], before: Mapping[str,
     return f"live now: {', '.join(told(each.slug) for each in wanted)}"
 
 
-async def _verified(
-    project: Project, wanted: Sequence[Source], sent: Mapping[str, Row], gate: asyncio.Semaphore
-) -> dict[str, Deployment]:
-    """Read every function back and call it."""
+async def _moved(project: Project, wanted: Sequence[Source], before: Mapping[str, Row]) -> list[str]:
+    """The functions that somebody else has deployed since `before`; none where that cannot be told."""
     try:
-        there = await _read_back(project, wanted, sent)
-    except AgentOpsError as failure:
-        words = f"deployed, but it could not be read back: {failure.message}"
-        return {
-            each.slug: Deployment(
-                each.slug, sent[each.slug]["version"], changed=True, status="unverified", sha256=None, finding=words
-            )
-            for each in wanted
-        }
+        there = await rows(project.api, attempts=1)
+    except AgentOpsError:
+        return []
 
-    async def looked(each: Source) -> Deployment:
-        row = there.get(each.slug)
-        finding = _mismatch(each, sent[each.slug], row)
-        async with gate:
-            if finding is None and row is not None:
-                finding = await _unlike(project, each, sent[each.slug], row)
-            if finding is None and row is not None:
-                _written(project, each, row)
-                finding = await _silent(project, each.slug)
-        status: DeployStatus = "unverified" if finding else "active"
-        version = row["version"] if row else None
-        return Deployment(each.slug, version, changed=True, status=status, sha256=each.sha256, finding=finding)
+    def state(row: Row | None) -> object:
+        return row and (row["id"], row["version"], row.get("ezbr_sha256"))
 
-    return {found.slug: found for found in await asyncio.gather(*map(looked, wanted))}
-
-
-async def _read_back(project: Project, wanted: Sequence[Source], sent: Mapping[str, Row]) -> dict[str, Row]:
-    """What is listed; looked at again for a moment where it does not show the change."""
-    for pause in (*PAUSES, None):
-        there = await rows(project.api)
-        if pause is None or not any(_mismatch(each, sent[each.slug], there.get(each.slug)) for each in wanted):
-            break
-        await asyncio.sleep(pause)
-    return there
-
-
-async def _silent(project: Project, slug: str) -> str | None:
-    """What is wrong with how a function answers; None where it runs."""
-    for pause in PAUSES:
-        if await project.answers(slug) is None:
-            return None
-        await asyncio.sleep(pause)
-    return await project.answers(slug)
-
-
-def _mismatch(wanted: Source, sent: Row, row: Row | None) -> str | None:
-    """How what the API lists differs from what was deployed; None where it does not."""
-    if row is None:
-        return "the API does not list it"
-    if row["status"] != "ACTIVE":
-        return f"its status is {row['status']}"
-    if row["version"] < sent["version"]:
-        return f"version {row['version']} still runs, not {sent['version']}"
-    if bool(row.get("verify_jwt", True)) != wanted.verify_jwt:
-        return f"verify_jwt is {str(bool(row.get('verify_jwt', True))).lower()} there"
-    entrypoint = row.get("entrypoint_path")
-    if entrypoint and not str(entrypoint).endswith(wanted.entrypoint):
-        return f"its entrypoint is {entrypoint}"
-    mine, there = sent.get("ezbr_sha256"), row.get("ezbr_sha256")
-    return f"another bundle runs there, as version {row['version']}" if mine and there and mine != there else None
-
-
-async def _unlike(project: Project, wanted: Source, sent: Row, row: Row) -> str | None:
-    """Where no hash can tell whether a higher version is this one, its files do."""
-    if row["version"] == sent["version"] or (sent.get("ezbr_sha256") and row.get("ezbr_sha256")):
-        return None
-    return None if await _holds(project, wanted, row) else f"another source runs there, as version {row['version']}"
-
-
-def _written(project: Project, each: Source, row: Row) -> None:
-    try:
-        project.kept.add(record(each, row, each.origin, project.actor))
-    except AgentOpsError as failure:
-        project.told(f"note: {failure.message}; {each.slug} version {row['version']} runs all the same")
+    return [each.slug for each in wanted if state(there.get(each.slug)) != state(before.get(each.slug))]
 
 
 def _because(failure: AgentOpsError, words: str) -> AgentOpsError:

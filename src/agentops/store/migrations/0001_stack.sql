@@ -3,7 +3,9 @@
 
 create schema if not exists agentops;
 
--- Public tables: created only where missing, in the shape that existing stacks have.
+-- Public tables: created only where missing, in the shape that existing stacks have. Which ones are missing is noted.
+select set_config('agentops.made', coalesce(string_agg(w.name, ' '), ''), true)
+from (values ('public.profiles'), ('public.vouchers')) w (name) where to_regclass(w.name) is null;
 create table if not exists public.profiles (
     user_id uuid primary key default gen_random_uuid(),
     whatsapp_e164 text,
@@ -32,6 +34,20 @@ create table if not exists public.vouchers (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
+-- A Supabase project's web visitors are granted every new table in public: not these. Those that were there stay as they
+-- are.
+do $$
+declare
+    made text;
+    visitor text;
+begin
+    for made, visitor in
+        select m.name, r.rolname from unnest(string_to_array(current_setting('agentops.made'), ' ')) m (name)
+        cross join pg_roles r where r.rolname in ('anon', 'authenticated')
+    loop
+        execute format('revoke all on table %s from %I', made, visitor);
+    end loop;
+end $$;
 -- A live code names one voucher; a void or expired one frees its code.
 create unique index if not exists vouchers_live_code_5
     on public.vouchers (code_5) where status in ('issued', 'redeemed');

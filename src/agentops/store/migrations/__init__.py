@@ -11,13 +11,26 @@ from pathlib import Path
 
 # All migrators take turns on this advisory lock.
 LOCK = 0x61676F7073
-TABLE = """
+# One script is one transaction, and one request where the database is reached over HTTP, which keeps no session: lock,
+# look, migrate. So it may be run twice, by anybody, at any moment; its row says whether this run made the change.
+_SCRIPT = """
+do $agentops_lock$ begin perform pg_advisory_xact_lock({lock}); end $agentops_lock$;
 create schema if not exists agentops;
 create table if not exists agentops.migrations (
     version integer primary key,
     name text not null,
     applied_at timestamptz not null default now()
 );
+do $agentops_migration$
+begin
+    if not exists (select from agentops.migrations where version >= {version}) then
+        execute $agentops_script${script}
+            insert into agentops.migrations (version, name) values ({version}, '{name}');
+        $agentops_script$;
+    end if;
+end
+$agentops_migration$;
+select xmin = pg_current_xact_id()::xid as changed from agentops.migrations where version = {version};
 """
 
 
@@ -34,9 +47,7 @@ class Migration:
 def migrations() -> tuple[Migration, ...]:
     """All migrations shipped with this program, in order."""
     files = sorted(Path(__file__).parent.glob("[0-9][0-9][0-9][0-9]_*.sql"))
-    return tuple(
-        Migration(int(file.name[:4]), file.stem[5:], file.read_text(encoding="utf-8") + _record(file)) for file in files
-    )
+    return tuple(Migration(int(file.name[:4]), file.stem[5:], _guarded(file)) for file in files)
 
 
 def needed() -> int:
@@ -44,7 +55,6 @@ def needed() -> int:
     return max(int(file.name[:4]) for file in Path(__file__).parent.glob("[0-9][0-9][0-9][0-9]_*.sql"))
 
 
-def _record(file: Path) -> str:
-    # Part of the migration's own script, and so of its transaction: half a migration is never recorded.
-    values = f"({int(file.name[:4])}, '{file.stem[5:]}')"
-    return f"\ninsert into agentops.migrations (version, name) values {values};\n"
+def _guarded(file: Path) -> str:
+    version, name = int(file.name[:4]), file.stem[5:]
+    return _SCRIPT.format(lock=LOCK, version=version, name=name, script=file.read_text(encoding="utf-8"))

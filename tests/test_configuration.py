@@ -87,9 +87,9 @@ def test_an_address_that_is_marked_as_production_is_so_by_whatever_way_it_is_giv
         ("targets = 3", "targets is no table"),
         ('[targets.prod]\nurls = "x"', "target prod has no url"),
         ("[targets]\nprod = 'local'", "target prod has no url"),
-        ('[targets.prod]\nurl = "local"\nproduction = "yes"', "target prod has production = 'yes'"),
+        ('[targets.prod]\nurl = "local"\nproduction = "yes"', "targets.prod.production is a text"),
         ('[targets.prod]\nurl = "local"\nprodution = true', "no field is called targets.prod.prodution"),
-        ('[targets.prod]\nurl = "local"\nserver = 5', "target prod has server = 5"),
+        ('[targets.prod]\nurl = "local"\nserver = 5', "targets.prod.server is a number"),
         ('owner = "me"', "no field is called owner"),
         ('[slak]\nchannel = "#x"', "no field is called slak"),
         ('[slack]\nchanel = "#x"', "no field is called slack.chanel"),
@@ -103,6 +103,11 @@ def test_an_address_that_is_marked_as_production_is_so_by_whatever_way_it_is_giv
         ('[targets.prod]\nurl = "local"\nslack = 1', "targets.prod.slack is no table"),
         ('[targets.local]\nurl = "sandbox"', "'local' is no name for a target"),
         ('[targets."a b"]\nurl = "sandbox"', "'a b' is no name for a target"),
+        ('functions = "~nobody-here-of-that-name/x"', "functions names the home folder of a user who has none"),
+        ("whatsapp.phone_number_id = 0x" + "f" * 4000, "whatsapp.phone_number_id is not what it has to be"),
+        ("x = " + "1" * 5000, "cannot be read: a number in it is too long"),
+        ("x = " + "[" * 3000, "cannot be read: it is nested too deeply"),
+        ("x" + ".x" * 3000 + " = 1", "cannot be read: it is nested too deeply"),
     ],
 )
 def test_what_it_may_not_say_is_refused_rather_than_passed_over(here: Path, text: str, words: str) -> None:
@@ -143,6 +148,7 @@ def test_a_misspelt_field_gets_the_one_that_was_meant(here: Path, text: str, mea
         ('[targets.prod]\nurl = "local"\npassword = "hunter2"', "secrets set NAME"),
         ('[targets.prod]\nurl = "local"\nservice_key = "eyJhbGciOiJIUzI1NiJ9.hunter2"', "secrets set NAME"),
         ('list = [{inner = "xoxb-hunter2hunter2"}]', "secrets set NAME"),
+        ('slack.channel = "T0AAAAAAA/B0BBBBBBB/hunter2hunter2"', "secrets set SLACK_WEBHOOK_URL"),
     ],
 )
 def test_a_secret_is_refused_with_the_command_that_keeps_it_and_never_repeated(
@@ -155,6 +161,103 @@ def test_a_secret_is_refused_with_the_command_that_keeps_it_and_never_repeated(
     assert "looks like a secret" in said
     assert command in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[targets.prod]\nurl = "local"\nserver = ["postgresql://ops:hunter2@db/x"]',
+        '[targets.prod]\nurl = "local"\nproduction = "hunter2"',
+        '[targets.prod]\nurl = "local"\nserver = "mysql://ops:hunter2@db/x"\n',
+        'target = "postgres:ops:hunter2/x"',
+        '[targets."ops:hunter2"]\nurl = "local"',
+        '"ops:hunter2" = 1',
+        'slack.channel = "ops:hunter2"',
+    ],
+)
+def test_a_value_where_it_does_not_belong_is_never_repeated(here: Path, text: str) -> None:
+    write(here, text)
+    with pytest.raises(UsageError) as found:
+        process("prod" if "mysql" in text else None, {}, here)
+    assert "hunter2" not in f"{found.value.message} {found.value.hint}"
+
+
+def test_a_file_that_may_not_be_read_is_said_in_one_sentence(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "loop").symlink_to("loop")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(here / "loop"))
+    with pytest.raises(UsageError, match=r"agentops\.toml cannot be read: Too many levels"):
+        configuration.read(here)
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where the user is in no list
+    with pytest.raises(UsageError, match="this user has no home folder"):
+        configuration.read(here)
+
+
+def test_one_who_goes_on_hears_of_each_thing_and_has_all_the_rest(here: Path) -> None:
+    write(
+        here,
+        f"""target = "prod"
+functions = "~nobody-here-of-that-name/x"
+owner = "me"
+slack = "#x"
+[whatsapp]
+phone_number_id = "abc"
+token = "hunter2"
+[targets."a b"]
+url = "local"
+[targets.other]
+url = 5
+[targets.prod]
+url = "{URL}"
+server = "postgresql://me:eyJhunter2hunter2.@db/stack"
+production = "hunter2"
+prodution = true
+slack.channel = "#prod"
+""",
+    )
+    heard: list[UsageError] = []
+    found = process(None, {"AGENTOPS_HOME": "/h"}, here, heard.append)
+    assert (found.name, found.target, found.channel) == ("prod", URL, "#prod")
+    assert found.server == "postgresql://me:eyJhunter2hunter2.@db/stack"
+    said = "\n".join(each.message for each in heard)
+    for word in (
+        "functions names", "called owner", "slack is no table", "whatsapp.phone_number_id is", "whatsapp.token looks",
+        "'a b' is no name", "other has no url", "targets.prod.server looks", "targets.prod.production is a text",
+        "called targets.prod.prodution",
+    ):  # fmt: skip
+        assert word in said
+    assert "hunter2" not in said
+
+
+def test_where_what_names_the_target_cannot_be_read_nobody_goes_on(here: Path) -> None:
+    own = mine('target = "sandbox"\n')
+    file = write(here, "target = = 1\n")
+    heard: list[UsageError] = []
+
+    def told(target: str | None = None, env: str | None = None, folder: Path = here) -> str:
+        heard.clear()
+        return process(target, {"AGENTOPS_TARGET": env} if env else {}, folder, heard.append).target
+
+    for text in ("target = = 1\n", "target = 5\n"):
+        file.write_text(text)
+        with pytest.raises(UsageError, match="which target is meant cannot be known") as found:
+            told()
+        assert "--target supabase://<ref>" in str(found.value.hint)
+        assert (told(URL), told(None, URL), told("local")) == (URL, URL, "local")
+        assert str(file) in heard[0].message
+    # What goes before it counts, whatever it says; and what of it can be read.
+    own.write_text("target = = 1\n")
+    file.write_text('target = "sandbox"\n')
+    assert told() == "sandbox"
+    file.write_text(f'target = 5\n[targets.prod]\nurl = "{URL}"\n')
+    assert told("prod") == URL
+    # A name that stands in the project's file is never taken for the user's.
+    file.write_text("[targets.prod]\nurl = 5\n")
+    own.write_text(PROD)
+    with pytest.raises(UsageError, match="names no target: 'prod'"):
+        told("prod")
 
 
 def test_ids_channels_folders_and_addresses_are_no_secrets(here: Path) -> None:
@@ -227,6 +330,36 @@ def test_production_and_server_are_those_of_the_target_that_flag_environment_or_
     assert told("open", "prod") == ("open", False, None)
     assert told("own", "prod") == ("own", True, None)
     assert told("local", "prod") == (None, False, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "asked"),
+    [
+        ("postgres://me@db.example/big", "big", "big"),
+        ("postgresql://db.example/big?application_name=x", "big", "big"),
+        ("postgresql://me:s3cret@db.example/stack", None, "prod"),
+        ("postgres://db.example:5432/stack?sslmode=require", None, "prod"),
+        ("postgresql://db.example/small", "small", None),
+        ("postgresql://db.example/other", None, None),
+    ],
+)
+def test_production_is_known_by_any_address_of_its_database_and_so_is_the_server_behind_it(
+    here: Path, given: str, name: str | None, asked: str | None
+) -> None:
+    write(
+        here,
+        f"""[targets.big]
+url = "postgresql://db.example:5432/big"
+production = true
+[targets.small]
+url = "postgresql://db.example/small"
+{PROD}server = "postgresql://me@db.example/stack"
+""",
+    )
+    found = process(given, {}, here)
+    assert (found.name, found.confirmation, found.production) == (name, asked, asked is not None)
+    # The address that was given is the way there, not the one of the file.
+    assert found.target == given
 
 
 def test_an_address_with_several_names_is_production_where_any_of_them_says_so(here: Path) -> None:

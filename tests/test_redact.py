@@ -53,6 +53,22 @@ def test_numbers_inside_of_things_are_found() -> None:
     }
 
 
+@pytest.mark.parametrize("number", [788123456, -250788123456, 250788123456.0, -788123456.0, 10**16])
+def test_a_phone_number_that_is_a_number_of_json_is_masked(number: float) -> None:
+    shown = str(scrub(number))
+    assert "***" in shown
+    assert "8123" not in shown
+
+
+@pytest.mark.parametrize(
+    "number",
+    [0, -1, 10000, 99_999_999, -99_999_999, 2.5, 1_795_000_000.25, 10**17, 10**400, 1e300, float("inf"), True, None],
+)
+def test_a_number_that_is_none_stays_what_it_was(number: object) -> None:
+    found = scrub(number)
+    assert (found, type(found)) == (number, type(number))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -158,11 +158,13 @@ def test_a_note_stands_below_what_was_printed_before() -> None:
 
 def test_what_changed_is_summed_up_with_the_target(capsys: pytest.CaptureFixture[str]) -> None:
     render.result(ROWS, as_json=False, place="target local", summary="changed")
-    assert capsys.readouterr().err == "target local: 1 changed, 1 unchanged\n"
+    assert capsys.readouterr().err == "target local: 1 changed, 0 unchanged, 1 failed\n"
     render.result(ROWS, as_json=False, place="target local", summary="would change")
-    assert capsys.readouterr().err == "target local: 1 would change, 1 unchanged\n"
+    assert capsys.readouterr().err == "target local: 1 would change, 0 unchanged, 1 failed\n"
     render.result(ROWS, as_json=False, place="target local")
     assert capsys.readouterr().err == ""
+    render.result([replace(ROWS[1], status="ok")], as_json=False, place="target local", summary="changed")
+    assert capsys.readouterr().err == "target local: 0 changed, 1 unchanged\n"
 
 
 def test_an_empty_list_says_so_on_a_terminal_only(
@@ -253,6 +255,20 @@ def test_what_is_said_after_a_command_to_copy_is_folded_below_it(monkeypatch: py
         "      the last words of it",
         "agentops: gone",
         f"  → agentops logs show --grep {'x' * 30}, to see the last words of it",
+    ]
+
+
+def test_a_note_is_folded_on_a_terminal_unless_it_holds_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    render.note("\n[2/3] Tell everybody what happened")
+    render.note("next: agentops incident restore 12 --yes")
+    assert terminal.getvalue().splitlines() == [
+        "",
+        "[2/3] Tell everybody what",
+        "happened",
+        "next: agentops incident restore 12 --yes",
     ]
 
 

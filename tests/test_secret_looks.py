@@ -20,6 +20,11 @@ from agentops.settings import ADDRESSES, KNOWN_SECRETS
         ("eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoi", "agentops secrets set NAME"),
         ("-----BEGIN PRIVATE KEY-----", "agentops secrets set NAME"),
         ("0123456789abcdef" * 2, "agentops secrets set NAME"),
+        ("T0AAAAAAA/B0BBBBBBB/abcdEFGHijkl1234mnopQRST", "agentops secrets set SLACK_WEBHOOK_URL"),
+        ("services/T0/B0/abcdEFGH", "agentops secrets set SLACK_WEBHOOK_URL"),
+        ("abcd-EFGH-ijkl-1234-mnop-QRST-uvwx", "agentops secrets set NAME"),
+        ("sk_live_51HxAbc0dEfGh1jKlMn", "agentops secrets set NAME"),
+        ("123e4567-e89b-12d3-a456-426614174000", "agentops secrets set NAME"),
     ],
 )
 def test_a_value_is_known_by_its_beginning_or_its_length(value: str, command: str) -> None:
@@ -31,6 +36,9 @@ def test_a_value_is_known_by_its_beginning_or_its_length(value: str, command: st
     [
         "#incidents",
         "#team-on-call-for-the-shop-2026",
+        "team-on-call-for-the-shop-2026",
+        "prod-eu1-vouchers-stack2-2026-11-23",
+        "Prod-Kigali-Voucher-Stack-2026",
         "102290129340398",
         "supabase/functions",
         "supabase://abcdefghijklmnopqrst",
@@ -46,6 +54,12 @@ def test_names_ids_paths_and_addresses_are_none(value: str) -> None:
 def test_only_texts_can_be_secrets() -> None:
     assert secret_looks.keeper("token", 5) is None
     assert secret_looks.keeper("token", value=True) is None
+
+
+def test_a_word_is_repeated_only_where_it_is_a_name() -> None:
+    assert [secret_looks.shown(word) for word in ("prd", "a b", "slack.chanel")] == ["prd", "a b", "slack.chanel"]
+    for word in ("hunter2!", "me:hunter2@db", "two\nlines", "sbp_hunter2hunter2", "x" * 61):
+        assert secret_looks.shown(word) == "…"
 
 
 def test_every_name_that_it_gives_is_one_that_the_stack_knows() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from agentops import configuration, settings
 from agentops.errors import UsageError
-from agentops.settings import process, without_password
+from agentops.settings import process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,18 +68,36 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
         process(None, {}, tmp_path)
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "x", "-1"])
+@pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "9" * 5000, "²"])
 def test_a_port_that_is_none_is_refused(port: str, tmp_path: Path) -> None:
+    told = process(None, {"AGENTOPS_PORT": port, "AGENTOPS_HOME": "/h"}, tmp_path)
     with pytest.raises(UsageError, match="AGENTOPS_PORT"):
-        process(None, {"AGENTOPS_PORT": port}, tmp_path)
+        _ = told.port
+
+
+def test_a_port_is_read_where_it_is_used(tmp_path: Path) -> None:
+    assert process(None, {"AGENTOPS_PORT": "54999", "AGENTOPS_HOME": "/h"}, tmp_path).port == 54999
+    assert process(None, {"AGENTOPS_HOME": "/h"}, tmp_path).port is None
 
 
 def test_a_password_is_never_shown(tmp_path: Path) -> None:
     told = process("postgresql://me:s3cret@db/stack", {"AGENTOPS_HOME": "/h"}, tmp_path)
     assert told.label == "postgresql://me:***@db/stack"
-    with pytest.raises(UsageError) as refused:
-        process("mysql://me:s3cret@db/stack", {}, tmp_path)
-    assert "s3cret" not in refused.value.message + (refused.value.hint or "")
+    for target in ("mysql://me:s3cret@db/stack", "postgres:me:s3cret/x", "s3cret!", "supabase://s3cret!"):
+        with pytest.raises(UsageError) as refused:
+            process(target, {}, tmp_path)
+        assert "s3cret" not in refused.value.message + (refused.value.hint or "")
+
+
+def test_a_folder_that_cannot_be_found_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="the state folder cannot be found"):
+        process(None, {"AGENTOPS_HOME": "~nobody-here-of-that-name/x"}, tmp_path)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UsageError, match="the working folder cannot be found"):
+        process(None, {"AGENTOPS_HOME": "/h"})
 
 
 def test_flags_have_a_short_and_a_full_name() -> None:
@@ -95,21 +113,3 @@ def test_flags_have_a_short_and_a_full_name() -> None:
 def test_names_that_somebody_put_in_the_environment_are_found() -> None:
     environment = {"OPENAI_API_KEY": "x", "FEATURE_AGENT_CHAT": "1", "PATH": "/bin", "OPENAI_BASE_URL": "http://x"}
     assert settings.ignored_names(environment) == ["FEATURE_AGENT_CHAT", "OPENAI_API_KEY"]
-
-
-@pytest.mark.parametrize(
-    ("target", "shown"),
-    [
-        ("postgresql://me:s3cret@db/stack", "postgresql://me:***@db/stack"),
-        ("postgresql://me:s3@cret@db/stack", "postgresql://me:***@db/stack"),
-        ("postgresql://me:s3/cret@db/stack", "postgresql://me:***@db/stack"),
-        (
-            "postgresql://db/stack?user=me&password=s3cret&sslmode=require",
-            "postgresql://db/stack?user=me&password=***&sslmode=require",
-        ),
-        ("postgresql://me@db/stack?application_name=a@b", "postgresql://me@db/stack?application_name=a@b"),
-        ("local", "local"),
-    ],
-)
-def test_a_password_is_masked_wherever_it_stands(target: str, shown: str) -> None:
-    assert without_password(target) == shown

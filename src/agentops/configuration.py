@@ -18,22 +18,27 @@
 
 Nearest folder upward first, then the user's own file; a target's name stands where it stands first, whole. A field that
 is none is refused, not passed over: one that is misspelt would let a command act on another target, or without asking,
-and say that all is well. What looks like a secret is refused too, and never repeated.
+and say that all is well. What looks like a secret is refused too, and never repeated; a password within an address may
+stand there, and is shown nowhere. What switches off is never hindered: it names what is wrong and goes on without it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from agentops import addresses
 from agentops.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+_T = TypeVar("_T")
 NAME = "agentops.toml"
 _TARGET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _RESERVED = {"local", "sandbox"}
@@ -45,12 +50,20 @@ _DIGITS = re.compile(r"[0-9]{1,32}")
 # What may stand on the first level and in a target: the form of its text, and an example.
 _COMMON = {
     FUNCTIONS: (re.compile(r"[^\0]*\S[^\0]*"), "supabase/functions"),
-    CHANNEL: (re.compile(r"#?[^\s#]{1,80}"), "#incidents"),
+    CHANNEL: (re.compile(r"#?[^\s#/:]{1,80}"), "#incidents"),
     PHONE_NUMBER_ID: (_DIGITS, "106540352242922"),
     BUSINESS_ACCOUNT_ID: (_DIGITS, "102290129340398"),
 }
 _OWN = {"url": str, "production": bool, "server": str}
+_KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
+# An address that holds a password is an address all the same.
+_ADDRESSES = {"url", "server"}
 _TABLES = {path.partition(".")[0] for path in _COMMON if "." in path}
+
+
+def refuse(wrong: UsageError) -> None:
+    """What nearly every command does about a wrong configuration: nothing, and says why."""
+    raise wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +91,7 @@ class Configuration:
     """What the files say. `chosen` is the target they name, `chosen_in` the file; `project` the nearest file.
 
     `said` are the fields beside the targets, by their path (`slack.channel`); what the project says goes before what
-    the user says.
+    the user says. `unread`: what could not be read may name the target; `lost`: a file could not be read at all.
     """
 
     targets: dict[str, Named]
@@ -86,51 +99,109 @@ class Configuration:
     chosen_in: Path | None
     project: Path | None
     said: Mapping[str, Said] = field(default_factory=dict)
+    unread: bool = False
+    lost: bool = False
 
     def find(self, target: str) -> Named | None:
         """The target of that name, or else of that address: where it has several, one that is marked as production."""
         at = self._at(target)
         return self.targets.get(target) or next((each for each in at if each.production), at[0] if at else None)
 
-    def about(self, named: Named | None) -> dict[str, Said]:
+    def about(self, named: Named | None, url: str) -> dict[str, Said]:
         """Every field in force for a target: its own goes before what stands beside the targets.
 
         An address that any name marks as production is so by whatever name it is called.
         """
-        if named is None:
-            return {**self.said}
-        marked = [each.said["production"] for each in self._at(named.url) if each.production]
-        return {**self.said, **named.said, **({"production": marked[0]} if marked else {})}
+        guard = self.guard(url)
+        marked = {"production": guard.said["production"]} if guard else {}
+        return {**self.said, **(named.said if named else {}), **marked}
+
+    def guard(self, url: str) -> Named | None:
+        """The target marked as production that is at that address, or whose server is; None where there is none."""
+        places = addresses.places(url)
+        behind = (each for each in self.targets.values() if each.server and places & addresses.places(each.server))
+        return next((each for each in (*self._at(url), *behind) if each.production), None)
 
     def _at(self, url: str) -> list[Named]:
-        return [each for each in self.targets.values() if each.url == url]
+        """The targets of an address, whatever else it says of the way there: as it stands ones first."""
+        places = addresses.places(url)
+        found = [each for each in self.targets.values() if each.url == url or places & addresses.places(each.url)]
+        return sorted(found, key=lambda each: each.url != url)
 
 
-def read(here: Path) -> Configuration:
+def read(here: Path | None, wrong: Callable[[UsageError], None] = refuse) -> Configuration:
     """Read the nearest `agentops.toml` upward from `here`, then the user's.
 
+    Args:
+        here: where the search begins; None where that cannot be known, so that only the user's is read.
+        wrong: what to do about a file that cannot be read, or that says something else than it may; where it returns,
+            that file or field is passed over.
+
     Raises:
-        UsageError: a file that cannot be read, or that says something else than it may.
+        UsageError: what `wrong` raises.
     """
-    project = next((file for folder in (here, *here.parents) if (file := folder / NAME).is_file()), None)
-    files = [file for file in dict.fromkeys((project, user_file())) if file is not None and file.is_file()]
-    targets: dict[str, Named] = {}
+    targets: dict[str, Named | None] = {}
     said: dict[str, Said] = {}
-    chosen, chosen_in = None, None
-    for file in files:
-        content = _content(file)
-        said = {**_common(content, file, ""), **said}
+    chosen, chosen_in, unread, lost = None, None, here is None, here is None
+    project = _tried(lambda: _nearest(here), wrong)
+    for file in dict.fromkeys((project, _tried(_users, wrong))):
+        if file is None:
+            continue
+        content = file if isinstance(file, UsageError) else _tried(partial(_content, file, wrong), wrong)
+        if isinstance(file, UsageError) or isinstance(content, UsageError):
+            lost, unread = True, unread or chosen is None
+            continue
+        said = {**_common(content, file, "", wrong), **said}
         for name, entry in content.get("targets", {}).items():
-            targets.setdefault(name, _named(name, entry, file))
+            if name not in targets:
+                targets[name] = _named(name, entry, file, wrong)
         if chosen is None and "target" in content:
             chosen, chosen_in = content["target"], file
-    return Configuration(targets, chosen, chosen_in, project, said)
+            unread = unread or chosen is None
+    known = {name: named for name, named in targets.items() if named}
+    nearest = None if isinstance(project, UsageError) else project
+    return Configuration(known, chosen, chosen_in, nearest, said, unread, lost)
 
 
 def user_file() -> Path:
-    """The user's own file; the same place as platformdirs' on Linux, without its import on the way of every command."""
+    """The user's own file; the same place as platformdirs' on Linux, without its import on the way of every command.
+
+    Raises:
+        UsageError: nobody knows where this user's home is.
+    """
     base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "agentops" / NAME
+    try:
+        return (Path(base) if base else Path.home() / ".config") / "agentops" / NAME
+    except RuntimeError as error:
+        raise UsageError("this user has no home folder", "set HOME, or XDG_CONFIG_HOME and AGENTOPS_HOME") from error
+
+
+def _users() -> Path | None:
+    file = user_file()
+    return file if _is_there(file) else None
+
+
+def _nearest(here: Path | None) -> Path | None:
+    folders = (here, *here.parents) if here else ()
+    return next((file for folder in folders if _is_there(file := folder / NAME)), None)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(file, error.strerror) from error
+
+
+def _tried(act: Callable[[], _T], wrong: Callable[[UsageError], None]) -> _T | UsageError:
+    """What it gives; where it fails and `wrong` goes on, the failure."""
+    try:
+        return act()
+    except UsageError as error:
+        wrong(error)
+        return error
 
 
 def choose(file: Path, target: str) -> bool:
@@ -169,7 +240,7 @@ def _check(file: Path, text: str, target: str) -> None:
     try:
         if tomllib.loads(text).get("target") == target:
             return
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         pass
     raise UsageError(f"{file} is written in a way that cannot be changed here", f'write target = "{target}" into it')
 
@@ -180,40 +251,61 @@ def _split(text: str) -> tuple[str, str, str]:
     return (text, "", "") if table is None else (text[: table.start()], table[0], text[table.end() :])
 
 
-def _content(file: Path) -> dict[str, Any]:
+def _unreadable(file: Path, why: object) -> UsageError:
+    return UsageError(f"{file} cannot be read: {why}", "mend or remove that file")
+
+
+def _content(file: Path, wrong: Callable[[UsageError], None]) -> dict[str, Any]:
+    """What a file says, checked on its first level; a `target` that is none is None."""
     import tomllib
 
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}", "mend or remove that file") from error
-    _refuse_secrets(content, file)
-    _refuse_unknown(content, {"target", "targets"}, file, "")
+        content: dict[str, Any] = _without_secrets(tomllib.loads(file.read_text(encoding="utf-8")), file, wrong)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _unreadable(file, error) from error
+    except ValueError as error:
+        raise _unreadable(file, "a number in it is too long") from error
+    except OSError as error:
+        raise _unreadable(file, error.strerror) from error
+    except RecursionError as error:
+        raise _unreadable(file, "it is nested too deeply") from error
+    _check_fields(content, {"target", "targets"}, file, "", wrong)
     if not isinstance(content.get("targets", {}), dict):
-        raise UsageError(f"{file}: targets is no table", 'write [targets.NAME] and url = "…" below it')
+        wrong(UsageError(f"{file}: targets is no table", 'write [targets.NAME] and url = "…" below it'))
+        del content["targets"]
     if not isinstance(content.get("target", ""), str):
         # Passing over it would act on another target than the one that was meant.
-        raise UsageError(f"{file}: target is no text", 'write target = "NAME", and [targets.NAME] for what it is')
+        wrong(UsageError(f"{file}: target is no text", 'write target = "NAME", and [targets.NAME] for what it is'))
+        content["target"] = None
     return content
 
 
-def _named(name: str, entry: object, file: Path) -> Named:
+def _named(name: str, entry: object, file: Path, wrong: Callable[[UsageError], None]) -> Named | None:
+    from agentops import secret_looks
+
     if not _TARGET_NAME.fullmatch(name) or name in _RESERVED:
-        raise UsageError(f"{file}: {name!r} is no name for a target", "letters, digits, - and _, a letter first")
+        words = f"{file}: {secret_looks.shown(name)!r} is no name for a target"
+        wrong(UsageError(words, "letters, digits, - and _, a letter first"))
+        return None
     if not isinstance(entry, dict) or not isinstance(entry.get("url"), str):
-        raise UsageError(f"{file}: target {name} has no url", f'[targets.{name}] and url = "supabase://…" below it')
+        wrong(UsageError(f"{file}: target {name} has no url", f'[targets.{name}] and url = "supabase://…" below it'))
+        return None
     where = f"targets.{name}."
-    _refuse_unknown(entry, _OWN, file, where)
+    _check_fields(entry, _OWN, file, where, wrong)
+    own = {}
     for each, kind in _OWN.items():
-        if each in entry and not isinstance(entry[each], kind):
-            known = "url and server are texts, production is true or false"
-            raise UsageError(f"{file}: target {name} has {each} = {entry[each]!r}", known)
-    own = {each: Said(_told(entry[each]), file) for each in _OWN if each in entry}
-    said = {**own, **_common(entry, file, where)}
-    return Named(name, entry["url"], entry.get("production", False), entry.get("server"), file, said)
+        value = entry.get(each)
+        if isinstance(value, kind):
+            own[each] = Said(_told(value), file)
+        elif value is not None:
+            given = f"{file}: {where}{each} is {_KINDS.get(type(value), 'a time')}"
+            wrong(UsageError(given, "url and server are texts, production is true or false"))
+    server = own["server"].text if "server" in own else None
+    said = {**own, **_common(entry, file, where, wrong)}
+    return Named(name, entry["url"], entry.get("production") is True, server, file, said)
 
 
-def _common(content: Mapping[str, Any], file: Path, where: str) -> dict[str, Said]:
+def _common(content: Mapping[str, Any], file: Path, where: str, wrong: Callable[[UsageError], None]) -> dict[str, Said]:
     """The fields that may stand on either level, those of them that do."""
     said = {}
     for path, (form, example) in _COMMON.items():
@@ -221,10 +313,15 @@ def _common(content: Mapping[str, Any], file: Path, where: str) -> dict[str, Sai
         value = (content.get(table, {}) if table else content).get(name)
         if value is None:
             continue
-        text = _told(value) if isinstance(value, str) or type(value) is int else ""
+        # A longer number cannot even be written out.
+        text = _told(value) if isinstance(value, str) or (type(value) is int and 0 <= value < 10**32) else ""
         if not form.fullmatch(text):
-            raise UsageError(f"{file}: {where}{path} is not what it has to be", f'write it like {name} = "{example}"')
-        said[path] = Said(_folder(text, file) if path == FUNCTIONS else text, file)
+            words = f"{file}: {where}{path} is not what it has to be"
+            wrong(UsageError(words, f'write it like {name} = "{example}"'))
+            continue
+        whole = _tried(partial(_folder, text, file, where), wrong) if path == FUNCTIONS else text
+        if isinstance(whole, str):
+            said[path] = Said(whole, file)
     return said
 
 
@@ -232,39 +329,51 @@ def _told(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _folder(text: str, file: Path) -> str:
-    return os.path.normpath(file.parent / Path(text).expanduser())
+def _folder(text: str, file: Path, where: str) -> str:
+    try:
+        return os.path.normpath(file.parent / Path(text).expanduser())
+    except RuntimeError as error:
+        words = f"{file}: {where}{FUNCTIONS} names the home folder of a user who has none"
+        raise UsageError(words, "write the folder out, or as seen from that file") from error
 
 
-def _refuse_unknown(content: Mapping[str, Any], own: Iterable[str], file: Path, where: str) -> None:
-    """Refuse fields that are none, and tables of fields that are no tables. Names only: a value may be a secret."""
+def _check_fields(
+    content: dict[str, Any], own: Iterable[str], file: Path, where: str, wrong: Callable[[UsageError], None]
+) -> None:
+    """Find fields that are none, and tables of fields that are no tables. Names only: a value may be a secret."""
     known = {*own, *_COMMON}
     given = [name for name in content if name not in _TABLES]
-    for table in _TABLES & content.keys():
-        if not isinstance(content[table], dict):
-            raise UsageError(f"{file}: {where}{table} is no table", f"write [{where}{table}], and its fields below it")
-        given += [f"{table}.{name}" for name in content[table]]
+    for table in sorted(_TABLES & content.keys()):
+        if isinstance(content[table], dict):
+            given += [f"{table}.{name}" for name in content[table]]
+        else:
+            words = f"{file}: {where}{table} is no table"
+            wrong(UsageError(words, f"write [{where}{table}], and its fields below it"))
+            del content[table]
     for path in given:
         if path not in known:
             import difflib
 
+            from agentops import secret_looks
+
             near = difflib.get_close_matches(path, known | _TABLES, n=1)
             meant = f"did you mean {where}{near[0]}? " if near else ""
-            raise UsageError(
-                f"{file}: no field is called {where}{path}", f"{meant}they are: {', '.join(sorted(known))}"
-            )
+            words = f"{file}: no field is called {where}{secret_looks.shown(path)}"
+            wrong(UsageError(words, f"{meant}they are: {', '.join(sorted(known))}"))
 
 
-def _refuse_secrets(content: object, file: Path, path: str = "") -> None:
-    """Refuse what looks like a secret, wherever it stands; the words never hold it."""
-    if isinstance(content, (dict, list)):
-        inner = content.items() if isinstance(content, dict) else enumerate(content, 1)
-        for name, entry in inner:
-            _refuse_secrets(entry, file, f"{path}.{name}" if path else str(name))
-        return
+def _without_secrets(content: Any, file: Path, wrong: Callable[[UsageError], None], path: str = "") -> Any:  # noqa: ANN401 - whatever TOML holds
+    """The same, None in place of what looks like a secret, wherever it stands; the words never hold it."""
+    if isinstance(content, dict):
+        below = f"{path}." if path else ""
+        return {name: _without_secrets(entry, file, wrong, f"{below}{name}") for name, entry in content.items()}
+    if isinstance(content, list):
+        return [_without_secrets(entry, file, wrong, f"{path}.{number}") for number, entry in enumerate(content, 1)]
     from agentops import secret_looks  # not on the way of those who have no such file
 
     keeper = secret_looks.keeper(path, content)
-    if keeper:
-        words = f"{file}: {path} looks like a secret, and no secret belongs in that file"
-        raise UsageError(words, f"take it out, then: {keeper}")
+    if keeper is None:
+        return content
+    words = f"{file}: {secret_looks.shown(path)} looks like a secret, and no secret belongs in that file"
+    wrong(UsageError(words, f"take it out, then: {keeper}"))
+    return content if path.rpartition(".")[2] in _ADDRESSES else None

@@ -31,6 +31,8 @@ _VALUES = {
 # What never asks: an incident does not wait for a word to be typed, files of this machine are no target's, and the
 # steps of a runbook ask for themselves.
 _UNASKED = {"incident kill-switch", "flags disable", "target use", "init", "runbook run"}
+# What nothing that stands in a file keeps from switching off: it goes on with what can be read.
+_UNHINDERED = {"incident kill-switch", "flags disable"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +212,19 @@ def _execute(call: Call, options: Options) -> int:
     import asyncio
 
     async def bounded() -> int:
+        from agentops.configuration import refuse
         from agentops.settings import process
 
-        return await _perform(call, options, process(options.target))
+        wrong = _noted if call.words in _UNHINDERED else refuse
+        return await _perform(call, options, process(options.target, wrong=wrong))
 
     return asyncio.run(bounded())
+
+
+def _noted(wrong: UsageError) -> None:
+    from agentops import render
+
+    render.note(f"note: {_without_token(' '.join(wrong.message.split()))}; going on without it")
 
 
 async def _perform(call: Call, options: Options, process: Any) -> int:  # noqa: ANN401 - settings stay unimported here

@@ -32,6 +32,8 @@ _WAMID = re.compile(r"wamid\.[A-Za-z0-9+/=_-]+")
 _PERHAPS = re.compile(rf"\d(?:{BETWEEN}{{0,3}}\d){{8}}")
 _NUMBER = re.compile(r"[0-9]{9,15}")
 _FEWEST = 9
+# What has 9 to 17 digits.
+_LEAST, _MOST = 10**8, 10**17
 _SHORTEST_TOKEN = 16
 
 
@@ -48,9 +50,18 @@ def scrub(value: object) -> object:
         return {scrub(key) if isinstance(key, str) else key: scrub(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [scrub(item) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 10**9:
-        return scrub(str(value))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _number(value)
     return value
+
+
+def _number(value: float) -> object:
+    """A number of JSON: a phone number may be one, also negative or with `.0`; a fraction says that it is none."""
+    if not _LEAST <= abs(value) < _MOST or value != int(value):
+        return value
+    text = str(int(value))
+    masked = _text(text)
+    return value if masked == text else masked
 
 
 def _text(text: str) -> str:

@@ -70,17 +70,21 @@ def item(value: object, *, as_json: bool) -> None:
 
 
 def note(line: str) -> None:
-    """Print one line for eyes on stderr, below what stdout has got so far: both may end in one file."""
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - the one module that prints
+    """Print one line for eyes on stderr, below what stdout has got so far: both may end in one file.
+
+    On a terminal it is folded between words, but not where it holds a command to copy.
+    """
+    if sys.stderr.isatty() and "agentops " not in line:
+        width = shutil.get_terminal_size().columns
+        line = "\n".join(part for each in line.split("\n") for part in _folded(each, width))
+    _aside(line)
 
 
 def error(failure: AgentOpsError, *, as_json: bool) -> None:
     """Print an error on stderr, the same way always: what failed, then what to type."""
     if as_json:
         content = {"error": failure.kind.label, "message": failure.message, "hint": failure.hint}
-        note(json.dumps(content, ensure_ascii=False))
+        _aside(json.dumps(content, ensure_ascii=False))
         return
     colour = _coloured(sys.stderr)
     # A message may say one thing a line: what became of each function.
@@ -89,7 +93,7 @@ def error(failure: AgentOpsError, *, as_json: bool) -> None:
         lines.append((f"  → {failure.hint}", _DIM))
     for line, style in lines:
         for part in _folded_hint(line, shutil.get_terminal_size().columns) if sys.stderr.isatty() else [line]:
-            note(_paint(part, style if colour else ""))
+            _aside(_paint(part, style if colour else ""))
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON is any of its six kinds
@@ -281,9 +285,18 @@ def _style(name: str, text: str) -> str:
 
 
 def _summary(values: Sequence[object], place: str, word: str) -> None:
-    changed = [bool(entry.changed) for entry in values if hasattr(entry, "changed")]
-    if changed:
-        note(f"{place}: {sum(changed)} {word}, {changed.count(False)} unchanged")
+    entries = [entry for entry in values if hasattr(entry, "changed")]
+    changed = sum(bool(entry.changed) for entry in entries)
+    failed = sum(not entry.changed and _has_failed(entry) for entry in entries)
+    if entries:
+        unchanged = f"{place}: {changed} {word}, {len(entries) - changed - failed} unchanged"
+        note(f"{unchanged}, {failed} failed" if failed else unchanged)
+
+
+def _has_failed(entry: object) -> bool:
+    """Whether it could not be done: it says so, or nobody knows how a flag stands now."""
+    unknown = getattr(entry, "enabled", False) is None and getattr(entry, "finding", None) is not None
+    return unknown or getattr(entry, "status", None) in {"failed", "replaced"}
 
 
 def _styled(text: str, *, verbatim: bool = False) -> None:
@@ -319,6 +332,12 @@ def _folded_hint(line: str, width: int) -> list[str]:
 
 def _coloured(stream: Any) -> bool:  # noqa: ANN401 - any text stream
     return bool(stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
+
+
+def _aside(text: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one module that prints
 
 
 def _out(text: str) -> None:

@@ -175,8 +175,11 @@ class Session:
 
     def _project_url(self) -> str | None:
         """The address of a hosted project's database, by DATABASE_URL; None where it is to be had by the API alone."""
+        from agentops.settings import EXPORTED
+
         url = os.environ.get("DATABASE_URL")
-        if not self.process.hosted or not url:
+        if not self.process.hosted or not url or "DATABASE_URL" in os.environ.get(EXPORTED, "").split():
+            # What `status --env` set for the shell is the address of a stack of its own.
             return None
         ref = self.process.target.removeprefix("supabase://")
         # Supabase's own addresses name their project; through a proxy nobody can tell.
@@ -253,8 +256,8 @@ class Session:
         Raises:
             NotConfirmed: another name, or nobody there to ask. Nothing was done.
         """
-        name = self.process.name
-        if not self.process.production or name is None or self.confirmed == name:
+        name = self.process.confirmation
+        if name is None or self.confirmed == name:
             return
         hint = f"repeat the command with --confirm {name}; nothing was done"
         if self.confirmed is not None:

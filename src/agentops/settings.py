@@ -3,7 +3,8 @@
     --target > AGENTOPS_TARGET > agentops.toml (nearest folder upward, then the user's) > local
 
 What agentops.toml says of the target found (production, server, functions, slack, whatsapp) comes with it; there the
-target's own fields go before those beside the targets, the project's before the user's.
+target's own fields go before those beside the targets, the project's before the user's. A database that the file names
+is the same by any address of it, and the server behind a production project is production too.
 
 Secrets and flags never come from the environment; `ignored_names` finds the ones somebody put there.
 """
@@ -18,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentops import configuration
+from agentops import addresses, configuration
 from agentops.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 FLAG_PREFIX = "FEATURE_AGENT_"
 CHAT, VOICE = "FEATURE_AGENT_CHAT", "FEATURE_AGENT_VOICE"
@@ -64,8 +65,12 @@ DEFAULT_PORT = 54321
 # Where the functions are in the project folder, where agentops.toml says nothing: a hosted project's, ours.
 HOSTED_FUNCTIONS, FUNCTIONS = "supabase/functions", "functions"
 
+_HOSTED = "supabase://"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REF = re.compile(r"[a-z]{20}")
+_SCHEME = re.compile(r"[a-z]{1,20}:(?://)?")
+# Nothing is ever there, and nobody can make it, the system's administrator neither.
+_NO_HOME = Path("/proc/none/agentops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,36 @@ class Process:
     home: Path
     actor: str
     project: Path
-    port: int | None = None
+    # As AGENTOPS_PORT gives it: `port` reads it.
+    given_port: str | None = None
     # What agentops.toml says of a target by name: asks before it changes anything; the stack behind its forwarders.
     name: str | None = None
     production: bool = False
     server: str | None = None
+    # The name of the target that is marked as production, where that is why this one is: it may have no name itself.
+    guard: str | None = None
     # Every field of it that is in force here, by its path (`slack.channel`), with the file that says so.
     said: Mapping[str, configuration.Said] = field(default_factory=dict)
+
+    @property
+    def confirmation(self) -> str | None:
+        """The name that has to be typed before anything is changed here; None where nothing has to be."""
+        return (self.name or self.guard) if self.production else None
+
+    @property
+    def port(self) -> int | None:
+        """The port of the server on this machine, where one was given.
+
+        Raises:
+            UsageError: AGENTOPS_PORT is none.
+        """
+        if not self.given_port:
+            return None
+        digits = self.given_port.isascii() and self.given_port.isdigit() and len(self.given_port) <= 5  # noqa: PLR2004
+        if not digits or not 0 < int(self.given_port) < 65536:  # noqa: PLR2004 - the range of a TCP port
+            words = f"AGENTOPS_PORT={self.given_port[:20]!r} is no port number"
+            raise UsageError(words, "give a number from 1 to 65535")
+        return int(self.given_port)
 
     @property
     def functions(self) -> Path:
@@ -120,13 +148,13 @@ class Process:
     @property
     def hosted(self) -> bool:
         """Whether the target is a Supabase project."""
-        return self.target.startswith("supabase://")
+        return self.target.startswith(_HOSTED)
 
     @property
     def state(self) -> Path:
         """The target's own folder in the state folder (embedded database, keys, what is known of a hosted project)."""
         if self.hosted:
-            return self.home / "supabase" / self.target.removeprefix("supabase://")
+            return self.home / "supabase" / self.target.removeprefix(_HOSTED)
         return self.home / (self.embedded or "remote")
 
     @property
@@ -136,15 +164,15 @@ class Process:
 
 
 def without_password(target: str) -> str:
-    """A target for eyes: `***` for a password, also where it holds an @ or stands in the query."""
-    shown = re.sub(r"(?<=://)([^:/@]*):[^?]*@", r"\1:***@", target)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", shown)
+    """A target for eyes: `***` for a password, wherever it stands."""
+    return addresses.without_password(target)
 
 
 def process(
     option: str | None = None,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    wrong: Callable[[UsageError], None] = configuration.refuse,
 ) -> Process:
     """Read the process settings.
 
@@ -152,35 +180,47 @@ def process(
         option: the value of `--target`, if given.
         environment: defaults to `os.environ`.
         folder: where the search for `agentops.toml` begins; defaults to the working folder.
+        wrong: what to do about a file, a field or a folder that is not as it has to be; where it returns, that one is
+            passed over.
 
     Raises:
-        UsageError: an unreadable agentops.toml, or a target of an unknown form.
+        UsageError: what `wrong` raises; a target of an unknown form, or none that can be known.
     """
     env = os.environ if environment is None else environment
-    here = folder or Path.cwd()
-    home = Path(env.get("AGENTOPS_HOME") or _user_state()).expanduser().absolute()
-    found = configuration.read(here)
+    here = folder or _working_folder(wrong)
+    home = _state(env, wrong)
+    found = configuration.read(here, wrong)
     if option:
         target, origin = option, "--target"
     elif env.get("AGENTOPS_TARGET"):
         target, origin = env["AGENTOPS_TARGET"], "AGENTOPS_TARGET"
+    elif found.unread:
+        words = "which target is meant cannot be known: what may name it cannot be read"
+        raise UsageError(words, "say which: --target supabase://<ref>, or any other address")
     elif found.chosen is not None:
         target, origin = found.chosen, str(found.chosen_in)
     else:
         target, origin = "local", "default"
     # An address that has a name is that target, also when it is marked as production.
     named = found.find(target)
-    said = found.about(named)
+    by_name = found.targets.get(target)
+    url = checked_target(by_name.url if by_name else target, str(by_name.origin) if by_name else origin, found.targets)
+    said, guard = found.about(named, url), found.guard(url)
+    server = _checked_server(named, wrong) if named else None
+    if found.lost and server is None and url.startswith(_HOSTED):
+        unknown = "whether a server stands behind the project cannot be known"
+        wrong(UsageError(unknown, "switch that one by its own address: --target postgresql://…"))
     return Process(
-        target=checked_target(named.url if named else target, str(named.origin) if named else origin, found.targets),
+        target=url,
         origin=origin,
         home=home,
         actor=env.get("AGENTOPS_ACTOR") or _user_at_host(env),
-        project=found.project.parent if found.project else here,
-        port=_port(env.get("AGENTOPS_PORT")),
+        project=found.project.parent if found.project else here or home,
+        given_port=env.get("AGENTOPS_PORT"),
         name=named.name if named else None,
-        production="production" in said and said["production"].text == "true",
-        server=_checked_server(named) if named else None,
+        production=guard is not None,
+        server=server,
+        guard=guard.name if guard else None,
         said=said,
     )
 
@@ -188,14 +228,6 @@ def process(
 def elsewhere(now: Process, target: str, origin: str) -> Process:
     """The settings of another target than the one found, with all that agentops.toml says of that one."""
     return replace(process(target, folder=now.project), origin=origin)
-
-
-def _port(text: str | None) -> int | None:
-    if text is None or text == "":
-        return None
-    if not text.isdigit() or not 0 < int(text) < 65536:  # noqa: PLR2004 - the range of a TCP port
-        raise UsageError(f"AGENTOPS_PORT={text!r} is no port number", "give a number from 1 to 65535")
-    return int(text)
 
 
 def flag_name(name: str) -> str:
@@ -239,23 +271,52 @@ def checked_target(target: str, origin: str, names: Iterable[str] = ()) -> str:
     Raises:
         UsageError: it has not.
     """
-    if target in {"local", "sandbox"} or target.startswith(("postgresql://", "postgres://")):
+    if target in {"local", "sandbox"} or target.startswith(addresses.SCHEMES):
         return target
     scheme, _, ref = target.partition("://")
-    if scheme == "supabase" and _REF.fullmatch(ref):
+    if f"{scheme}://" == _HOSTED and _REF.fullmatch(ref):
         return target
     hint = "targets are: local, sandbox, postgresql://user@host/database, supabase://<project-ref> (20 small letters)"
     by_name = ", ".join(sorted(names))
-    shown = target if "@" not in target else "…"
-    raise UsageError(f"{origin} names no target: {shown!r}", f"{hint}{f', or by name: {by_name}' if by_name else ''}")
+    words = f"{origin} names no target: {_harmless(target)!r}"
+    raise UsageError(words, f"{hint}{f', or by name: {by_name}' if by_name else ''}")
 
 
-def _checked_server(named: configuration.Named) -> str | None:
-    if named.server is not None and not named.server.startswith(("postgresql://", "postgres://")):
-        raise UsageError(
-            f"{named.origin}: server of {named.name} is no PostgreSQL address", "postgresql://user@host/db"
-        )
-    return named.server
+def _harmless(target: str) -> str:
+    """What was given for a target, as it may be repeated: behind a scheme that is none of ours may stand anything."""
+    from agentops import secret_looks
+
+    scheme = _SCHEME.match(target)
+    after = secret_looks.shown(target[scheme.end() if scheme else 0 :])
+    return f"{scheme[0] if scheme else ''}{after if not scheme or scheme[0] == _HOSTED else '…'}"
+
+
+def _checked_server(named: configuration.Named, wrong: Callable[[UsageError], None]) -> str | None:
+    if named.server is None or named.server.startswith(addresses.SCHEMES):
+        return named.server
+    words = f"{named.origin}: server of {named.name} is no PostgreSQL address"
+    wrong(UsageError(words, "postgresql://user@host/db"))
+    return None
+
+
+def _working_folder(wrong: Callable[[UsageError], None]) -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        gone = UsageError("the working folder cannot be found any more", "go to one that is there: cd")
+        gone.__cause__ = error
+        wrong(gone)
+        return None
+
+
+def _state(env: Mapping[str, str], wrong: Callable[[UsageError], None]) -> Path:
+    try:
+        return Path(env.get("AGENTOPS_HOME") or _user_state()).expanduser().absolute()
+    except (OSError, RuntimeError) as error:  # no such user, or a relative path and no working folder
+        nowhere = UsageError("the state folder cannot be found", "set HOME, or AGENTOPS_HOME to a whole path")
+        nowhere.__cause__ = error
+        wrong(nowhere)
+        return _NO_HOME
 
 
 def _user_state() -> Path:

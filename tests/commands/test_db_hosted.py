@@ -148,3 +148,27 @@ def test_no_password_of_database_url_is_shown(empty: ManagementApi, monkeypatch:
     done = typed("db", "migrate")
     assert (done.code, "geheim" in done.err + done.out) == (0, False)
     assert db._without_password(os.environ["DATABASE_URL"])[1] == "geheim"
+
+
+def test_whether_the_wall_stands_is_asked_for_the_user_who_works_there_not_for_the_one_who_reads(
+    empty: ManagementApi, postgres: str
+) -> None:
+    reader = f"reader_{os.getpid()}"
+    with psycopg.connect(postgres.format(database="agentops"), autocommit=True) as connection:
+        connection.execute(f"create role {reader} login".encode())
+        connection.execute(f"grant pg_read_all_data to {reader}".encode())
+        try:
+            empty.reader = reader
+            assert typed("db", "migrate").code == 0
+            empty.statements.clear()
+            done = typed("db", "status", "--json")
+            assert (done.code, done.json["finding"]) == (0, "up to date"), done.err
+            assert {path for path, _ in empty.statements} == {"/database/query/read-only"}
+            with psycopg.connect(str(empty.database_url), autocommit=True) as owner:
+                owner.execute("drop policy agentops_only_own on public.vouchers")
+                assert "row-level security does not stand on every table" in typed("db", "status").out
+                owner.execute(f"alter table agentops.migrations owner to {reader}".encode())
+                assert f"the database user {reader} may not act as agentops_agent" in typed("db", "status").out
+                owner.execute("alter table agentops.migrations owner to current_user")
+        finally:
+            connection.execute(f"drop role {reader}".encode())

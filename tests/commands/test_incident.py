@@ -29,6 +29,15 @@ def test_the_kill_switch_answers_an_object_with_these_fields() -> None:
     assert {flag["name"]: flag["enabled"] for flag in typed("flags", "list", "--json").json}["vouchers"]
 
 
+def test_a_phone_number_in_the_reason_is_masked(database_url: str) -> None:
+    assert typed("incident", "kill-switch", "--reason", " leak of\n+250788123456 ").code == 0
+    assert typed("incident", "show", "1", "--json").json["reason"] == "leak of +2507***456"
+    with psycopg.connect(database_url) as connection:
+        written = connection.execute(b"select detail::text from agentops.audit").fetchall()
+    assert written
+    assert not any("788123456" in text for (text,) in written)
+
+
 def test_a_check_of_restore_says_what_would_be_done_not_that_it_was() -> None:
     typed("flags", "enable", "chat")
     assert typed("incident", "kill-switch").code == 0

@@ -208,3 +208,69 @@ def test_a_hosted_functions_refusal_names_what_to_do_there(monkeypatch: pytest.M
         assert refused.err.endswith("  → bring the key that it expects: --header 'Authorization: Bearer …'\n")
         api.statuses = {slug: 500}
         assert typed("invoke", slug, "-d", "{}").err.endswith(f"  → agentops logs show {slug} --since 15m\n")
+
+
+def test_a_hosted_answers_correlation_id_is_masked_also_in_the_next_step(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slug, phone = hosted.SLUGS[0], "+250788123456"
+    api = ManagementApi(functions={slug: hosted.deployed(slug)})
+
+    async def answer(_request: Request) -> Response:
+        return JSONResponse({"n": 788123456, "m": -250788123456.0}, 500, {"x-correlation-id": f"call-{phone}"})
+
+    monkeypatch.setattr(api, "_call", answer)
+    with hosted.project(api, monkeypatch, tmp_path):
+        refused = typed("invoke", slug, "--json")
+        assert (refused.code, refused.json["correlation_id"]) == (1, "call-+2507***456")
+        assert "78812" not in refused.out + refused.err
+        assert f"agentops logs show {slug} --correlation 'call-+2507***456'" in refused.err
+        assert f"call-{phone}" in typed("invoke", slug, "--reveal").err
+
+
+@pytest.mark.parametrize("blocked", ["home", "home/supabase"])
+def test_what_cannot_be_audited_is_not_revealed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blocked: str) -> None:
+    slug = hosted.SLUGS[0]
+    api = ManagementApi(functions={slug: hosted.deployed(slug)})
+    (tmp_path / blocked).parent.mkdir(exist_ok=True)
+    (tmp_path / blocked).write_text("a file where the folder should be")
+    with hosted.project(api, monkeypatch, tmp_path):
+        refused = typed("invoke", slug, "--reveal", "-d", "{}")
+        assert (refused.code, refused.out, api.called) == (1, "", [])
+        assert "could not be written" in refused.err
+        assert typed("invoke", slug, "-d", "{}").code == 0, "what reveals nothing needs no entry"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ai-one", "-H", "X: \u00e9"),
+        ("ai-one", "-H", "X: \udce9"),
+        ("ai-one", "-H", "X: a\nb"),
+        ("ai-one", "-H", "bad name: x"),
+        ("ai-one", "-H", "n\u00e4me: x"),
+        ("ai-one", "--method", "BAD METHOD"),
+        ("ai-one", "--method", "\u00e9"),
+        ("ai-one", "-d", '"\udce9"'),
+        ("\udce9",),
+        ("../../secrets",),
+        ("a b",),
+        ("",),
+    ],
+)
+def test_what_http_cannot_carry_is_refused_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, peer: list[Any], words: tuple[str, ...]
+) -> None:
+    here = typed("invoke", *words)
+    assert (here.code, "internal error" in here.err, peer) == (2, False, [])
+    api = ManagementApi(functions={"ai-one": hosted.deployed("ai-one")})
+    with hosted.project(api, monkeypatch, tmp_path):
+        assert typed("invoke", *words).code == 2
+        assert (api.requests, api.called) == ([], [])
+
+
+def test_no_part_of_a_header_that_is_refused_is_repeated(peer: list[Any]) -> None:
+    for header in ("Authorization Bearer s3cret: x", "Authorization: Bearer s3cret\u00e9"):
+        refused = typed("invoke", "ai-one", "-H", header)
+        assert (refused.code, "s3cret" in refused.err) == (2, False)
+    assert peer == []

@@ -118,6 +118,7 @@ def test_the_kept_token_is_used_and_the_environment_goes_before_it(
     monkeypatch.setenv("AGENTOPS_TARGET", f"supabase://{REF}")
     done = login(monkeypatch, OTHER)
     assert "SUPABASE_ACCESS_TOKEN is set in this shell" in done.err
+    assert "SUPABASE_ACCESS_TOKEN is set in this shell" in login(monkeypatch, OTHER).err  # the same token again, too
     assert typed("secrets", "list").code == 0
     monkeypatch.delenv("SUPABASE_ACCESS_TOKEN")
     assert typed("secrets", "list").code == 4

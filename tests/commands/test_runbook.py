@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tests.commands.line import typed
+from tests.fakes.management_api import REF
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from tests.fakes.management_api import ManagementApi
 
 
 def test_they_are_listed_and_shown_without_a_database() -> None:
@@ -61,6 +64,31 @@ def test_a_failing_step_ends_the_run_with_its_exit_code(database_url: str, monke
     done = typed("runbook", "run", "quick-health", "--json")
     assert (done.code, done.json[-1]["status"], done.json[-1]["exit_code"]) == (1, "failed", 1)
     assert "stopped at step 2" in done.err
+
+
+def test_on_a_project_that_only_forwards_the_critical_issue_goes_on_to_its_end(
+    project_api: ManagementApi, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project_api.database_url = database_url
+    with psycopg.connect(database_url) as connection:
+        connection.execute("drop table public.vouchers cascade")
+    monkeypatch.setenv("AGENTOPS_TARGET", f"supabase://{REF}")
+    monkeypatch.chdir(tmp_path)
+    done = typed("runbook", "run", "critical-issue", "--json")
+    assert done.code == 2
+    assert [step["status"] for step in done.json] == [
+        "done",
+        "by_hand",
+        "done",
+        "done",
+        "failed",
+        "by_hand",
+        "done",
+        "by_hand",
+    ]
+    assert (
+        "runbook critical-issue failed in step 5: agentops stats vouchers --days 1 ended with exit code 2" in done.err
+    )
 
 
 def test_a_missing_or_wrong_input_is_a_usage_error() -> None:

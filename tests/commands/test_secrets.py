@@ -64,6 +64,15 @@ def test_a_name_alone_is_read_from_stdin_where_that_is_piped(monkeypatch: pytest
     assert typed("secrets", "set", "A", "B").code == 2
 
 
+def test_a_pipe_that_gives_nothing_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for nothing in ("", "\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(nothing))
+        done = typed("secrets", "set", "WA_TOKEN")
+        assert (done.code, listed()) == (2, {})
+        assert "stdin holds no value for WA_TOKEN" in done.err
+    assert typed("secrets", "set", "WA_TOKEN=").code == 0  # meant as it is typed
+
+
 def test_a_name_alone_is_asked_for_without_echo_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 

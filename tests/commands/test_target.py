@@ -181,6 +181,79 @@ def test_switching_off_never_asks(project_api: ManagementApi) -> None:
     assert project_api.secrets == {"FEATURE_AGENT_CHAT": "false", "FEATURE_AGENT_VOICE": "false"}
 
 
+def test_what_stands_in_a_file_never_keeps_from_switching_off(
+    project_api: ManagementApi, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOPS_PORT", "abc")
+    for text, words in [
+        ("a = = 1\n", "agentops.toml cannot be read: Invalid value"),
+        ("slack.chanel = '#x'\n", "no field is called slack.chanel"),
+        ("slack.webhook = 'https://hooks.slack.com/services/T0/B0/hunter2'\n", "slack.webhook looks like a secret"),
+        ("whatsapp.phone_number_id = 'abc'\n", "whatsapp.phone_number_id is not what it has to be"),
+        ("functions = '~nobody-here-of-that-name/x'\n", "functions names the home folder of a user who has none"),
+        ("[targets.other]\nurl = 'local'\nprodution = true\n", "no field is called targets.other.prodution"),
+    ]:
+        file.write_text(text)
+        for line in (("incident", "kill-switch"), ("flags", "disable", "chat", "voice")):
+            project_api.secrets = {"FEATURE_AGENT_CHAT": "true", "FEATURE_AGENT_VOICE": "true"}
+            done = typed("--target", URL, *line)
+            assert (done.code, project_api.secrets["FEATURE_AGENT_CHAT"]) == (0, "false"), done.err
+            assert f"note: {file}" in done.err
+            assert f"{words}" in done.err
+            assert "; going on without it\n" in done.err
+            assert "hunter2" not in done.out + done.err
+            # Whatever else is typed is refused as before.
+            assert typed("--target", URL, "flags", "enable", "chat").code == 2
+
+
+def test_a_server_that_may_be_named_in_a_file_that_cannot_be_read_is_not_passed_over_in_silence(
+    project_api: ManagementApi, file: Path
+) -> None:
+    project_api.secrets = {"FEATURE_AGENT_CHAT": "true", "FEATURE_AGENT_VOICE": "true"}
+    file.write_text("a = = 1\n")
+    done = typed("--target", URL, "incident", "kill-switch")
+    assert "note: whether a server stands behind the project cannot be known" in done.err
+    file.write_text("a = 1\n")
+    assert "a server stands" not in typed("--target", URL, "incident", "kill-switch").err
+
+
+def test_switching_off_without_a_word_on_where_is_refused_where_that_cannot_be_read(
+    project_api: ManagementApi, file: Path
+) -> None:
+    file.write_text("a = = 1\n")
+    done = typed("incident", "kill-switch")
+    assert (done.code, "which target is meant cannot be known" in done.err) == (2, True)
+    assert "  → say which: --target supabase://<ref>" in done.err
+    assert project_api.requests == []
+
+
+def test_a_folder_that_is_gone_and_a_user_without_a_home_may_switch_off(
+    project_api: ManagementApi, tmp_path: Path
+) -> None:
+    """As a process of its own: where it stands and who it is are the process's."""
+    gone = "import os, sys, tempfile\nos.chdir(folder := tempfile.mkdtemp())\nos.rmdir(folder)\n"
+    nobody = "import os, sys\nos.path.expanduser = lambda path: path\n"
+    run = "from agentops.main import run\nsys.exit(run(sys.argv[1:]))"
+    unset = {"HOME", "XDG_CONFIG_HOME", "AGENTOPS_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    home = {"AGENTOPS_HOME": str(tmp_path / "home")}
+    for before, extra, words in [
+        (gone, {"HOME": str(tmp_path)}, "the working folder cannot be found any more"),
+        (nobody, home, "this user has no home folder"),
+        (nobody, {"XDG_CONFIG_HOME": str(tmp_path)}, "the state folder cannot be found"),
+    ]:
+        project_api.secrets = {"FEATURE_AGENT_CHAT": "true", "FEATURE_AGENT_VOICE": "true"}
+        argv = [sys.executable, "-c", before + run]
+        line = [*argv, "--target", URL, "incident", "kill-switch"]
+        done = subprocess.run(line, env={**environment, **extra}, capture_output=True, text=True, check=False)
+        assert (done.returncode, project_api.secrets["FEATURE_AGENT_CHAT"]) == (0, "false"), done.stderr
+        assert f"note: {words}; going on without it" in done.stderr
+        shown = subprocess.run(
+            [*argv, "target", "show"], env={**environment, **extra}, capture_output=True, text=True, check=False
+        )
+        assert (shown.returncode, words in shown.stderr) == (2, True), shown.stderr
+
+
 @pytest.mark.usefixtures("file")
 @pytest.mark.parametrize(("answer", "code"), [("prod", 0), ("prd", 6), ("", 6), ("y", 6)])
 def test_on_a_terminal_the_name_has_to_be_typed(project_api: ManagementApi, answer: str, code: int) -> None:
@@ -203,6 +276,23 @@ def test_on_a_terminal_the_name_has_to_be_typed(project_api: ManagementApi, answ
     assert process.wait(40) == code
     os.close(parent)
     assert project_api.secrets == ({"FEATURE_AGENT_CHAT": "true"} if code == 0 else {})
+
+
+def test_the_stack_behind_a_production_project_asks_by_any_of_its_addresses(file: Path) -> None:
+    file.write_text(
+        f'[targets.prod]\nurl = "{URL}"\nproduction = true\nserver = "postgresql://me:s3cret@127.0.0.1:1/stack"\n'
+    )
+    for address in ("postgresql://127.0.0.1:1/stack", "postgres://other@localhost:1/stack?application_name=x"):
+        asked = typed("--target", address, "flags", "enable", "chat")
+        assert (asked.code, "--confirm prod" in asked.err) == (6, True)
+        assert typed("--target", address, "flags", "enable", "chat", "--confirm", "prod").code == 69
+    assert typed("--target", "postgresql://127.0.0.1:1/other", "flags", "enable", "chat").code == 69
+
+
+def test_a_name_that_is_typed_in_error_is_not_repeated_where_it_may_be_an_address(file: Path) -> None:
+    done = typed("target", "use", "postgresql://me:s3cret@db/stack")
+    assert (done.code, "s3cret" in done.err) == (5, False)
+    assert file.read_text() == TEXT
 
 
 @pytest.mark.usefixtures("project_api")

@@ -78,6 +78,8 @@ class ManagementApi:
     """
 
     database_url: str | None = None
+    # What the read-only endpoint works as; Supabase has a user of its own for it.
+    reader: str | None = None
     token: str = TOKEN
     functions: dict[str, Deployed] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
@@ -234,6 +236,7 @@ class ManagementApi:
             )
         now = int(time.time() * 1000)
         before = self.functions.get(slug)
+        source = f"file:///tmp/user_fn_{REF}/source/"
         row = {
             "id": before.row["id"] if before else str(uuid.uuid4()),
             "slug": slug,
@@ -245,7 +248,8 @@ class ManagementApi:
             # Left out, it is on: also where it was off before.
             "verify_jwt": metadata.get("verify_jwt", True),
             "import_map": bool(metadata.get("import_map_path")),
-            "entrypoint_path": f"file:///tmp/user_fn_{REF}/source/{entrypoint}",
+            "import_map_path": source + metadata["import_map_path"] if metadata.get("import_map_path") else None,
+            "entrypoint_path": source + entrypoint,
             "ezbr_sha256": hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest(),
         }
         answered = dict(row)  # what spoils the state later spoils no answer
@@ -342,7 +346,11 @@ class ManagementApi:
             values = {f"p{place}": value for place, value in enumerate(parameters, 1)}
         mode = "on" if read_only else "off"
         with psycopg.connect(
-            self._database(), autocommit=True, row_factory=dict_row, options=f"-c default_transaction_read_only={mode}"
+            self._database(),
+            autocommit=True,
+            row_factory=dict_row,
+            options=f"-c default_transaction_read_only={mode}",
+            user=self.reader if read_only else None,
         ) as connection:
             cursor = connection.execute(query.encode(), values)
             answers = [result.fetchall() for result in cursor.results() if result.description]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from agentops.platforms.supabase import books
+from agentops.embedded import locks
+from agentops.platforms.supabase import books, journal
 from tests.commands.line import Result, typed
 from tests.fakes import cli
+from tests.fakes.books import wipe
 from tests.fakes.machines import audited, stored
+from tests.fakes.management_api import REF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +127,8 @@ def test_what_was_begun_apart_is_the_one_that_is_open(on: ManagementApi, machine
     # The flags are off already, and nobody here knows why.
     assert press("--reason", "second").json["incident"] == 1
     machines.at("ada")
-    assert listed() == [(1, "open", ["chat", "voice"], "ada@there")]
+    # In the order in which the project heard of them: no clock says whose was first.
+    assert listed() == [(1, "open", ["chat", "voice"], "eve@there")]
     machines.at("eve")
     back = typed("incident", "restore", "1", "--yes", "--json")
     assert (back.json["restored"], on.secrets) == (["chat", "voice"], {CHAT: "true", VOICE: "true"})
@@ -231,12 +237,14 @@ def test_a_switch_whose_answer_is_lost_is_written_down_and_sent_later(on: Manage
 
 
 def test_what_others_wrote_there_by_hand_breaks_nothing(on: ManagementApi) -> None:
-    import psycopg
-
     press()
     assert on.database_url
     strange: list[Any] = [{"id": 7}, {"id": 7, "action": "kill-switch", "by": "x", "at": "never"}]
-    strange.append({"id": 7, "action": "kill-switch", "by": "x", "at": "2026-11-01T00:00:00+00:00"})
+    press_of_7 = {"id": 7, "action": "kill-switch", "by": "x", "at": "2026-11-01T00:00:00+00:00"}
+    whole = {**press_of_7, "reason": "", "features": [], "switched_off": []}
+    strange += [press_of_7, {**whole, "features": [{}]}, {**whole, "switched_off": [None]}, {**whole, "unset": [7]}]
+    strange += [{**whole, "unset": "x"}, {**whole, "at": "0001-01-01T00:00:00+14:00"}]
+    strange.append({**press_of_7, "id": 1, "action": "incident.restore", "ends": [{}, 7]})
     with psycopg.connect(on.database_url, autocommit=True) as connection:
         for each in strange:
             connection.execute(
@@ -264,3 +272,121 @@ def test_the_audit_says_who_switched_what(on: ManagementApi, machines: Machines)
         ("eve@there", "flag.restore", CHAT),
         ("eve@there", "incident.restore", "1"),
     ]
+
+
+@pytest.mark.usefixtures("on")
+def test_a_restore_from_a_machine_whose_clock_is_behind_ends_the_incident(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import datetime, timedelta, tzinfo
+
+    class Slow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return datetime.now(tz) - timedelta(minutes=10)
+
+    press()
+    machines.at("eve")
+    with monkeypatch.context() as patched:
+        patched.setattr(books, "datetime", Slow)
+        assert typed("incident", "restore", "1", "--yes").code == 0
+    for machine in ("eve", "ada"):
+        machines.at(machine)
+        assert listed() == [(1, "restored", ["chat", "voice"], "ada@there")]
+    assert press().json["incident"] == 2
+
+
+def test_what_is_pressed_after_a_restore_that_the_database_forgot_is_not_ended_by_it(
+    on: ManagementApi, machines: Machines
+) -> None:
+    press("--reason", "first")
+    machines.at("eve")
+    assert typed("incident", "restore", "1", "--yes").code == 0
+    wipe(on)
+    machines.at("ada")
+    press("--reason", "second")
+    machines.at("eve")
+    # Its restore is sent again, after the second press.
+    assert listed() == [(1, "open", ["chat", "voice"], "ada@there")]
+    assert [each["action"] for each in stored(on, "incidents")].count("incident.restore") == 1
+    machines.at("joe")
+    on.secrets[CHAT] = "on"
+    assert press().json["incident"] == 1
+    back = typed("incident", "restore", "1", "--yes")
+    assert (back.code, on.secrets) == (0, {CHAT: "true", VOICE: "true"})
+    machines.at("eve")
+    assert [status for _, status, _, _ in listed()] == ["restored"]
+    assert press().json["incident"] == 2
+
+
+def test_a_restore_that_names_nothing_ends_what_was_pressed_before_it(on: ManagementApi) -> None:
+    press()
+    assert on.database_url
+    restore = {"id": 1, "action": "incident.restore", "by": "x", "at": "2026-11-01T00:00:00+00:00"}
+    with psycopg.connect(on.database_url, autocommit=True) as connection:
+        connection.execute(
+            "insert into agentops.project_entries (project, book, key, at, entry) "
+            "select project, book, gen_random_uuid(), at, %s from agentops.project_entries where book = 'incidents'",
+            (json.dumps(restore),),
+        )
+    on.secrets[CHAT] = "true"
+    assert [status for _, status, _, _ in listed()] == ["restored"]
+    assert press().json["incident"] == 2
+
+
+def test_a_reason_that_is_no_text_of_any_language_is_told(on: ManagementApi, machines: Machines) -> None:
+    process = cli.start("incident", "kill-switch", "--reason", "caf\udce9", PYTHONIOENCODING="utf-8:strict")
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, err
+    assert stored(on, "incidents")[0]["reason"] == "caf\ufffd"
+    machines.at("eve")
+    shown = cli.start("incident", "list", PYTHONIOENCODING="utf-8:strict")
+    out, err = shown.communicate(timeout=SECONDS)
+    assert (shown.returncode, "caf\ufffd" in out) == (0, True), err
+
+
+def test_a_lock_that_somebody_holds_does_not_hold_the_switch_up(
+    on: ManagementApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LOCK_SECONDS", 0.3)
+    folder = tmp_path / "home-of-ada" / "supabase" / REF
+    folder.mkdir(parents=True)
+    with locks.locked(folder / "incidents.lock"):
+        done = press()
+    assert (done.json["incident"], on.secrets) == (1, {CHAT: "false", VOICE: "false"})
+    assert "another process holds incidents.lock; the project's database has the entry" in done.err
+    assert listed() == [(1, "open", ["chat", "voice"], "ada@there")]
+
+
+def test_ctrl_c_while_a_lock_is_waited_for_ends_the_command(on: ManagementApi, tmp_path: Path) -> None:
+    folder = tmp_path / "home-of-ada" / "supabase" / REF
+    folder.mkdir(parents=True)
+    with locks.locked(folder / "incidents.lock"):
+        process = cli.start("incident", "kill-switch")
+        deadline = time.monotonic() + SECONDS
+        while on.secrets[CHAT] != "false":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    assert process.returncode in {0, 130}
+
+
+@pytest.mark.parametrize("nothing_can_be", ["written", "read"])
+def test_without_a_state_folder_the_projects_database_has_the_incident(
+    on: ManagementApi, tmp_path: Path, nothing_can_be: str
+) -> None:
+    home = tmp_path / "home-of-ada"
+    home.mkdir()
+    if nothing_can_be == "written":
+        (home / "supabase").write_text("a file where a folder should be")
+    else:
+        (home / "supabase" / REF / "incidents.jsonl").mkdir(parents=True)
+    done = press("--reason", "odd answers")
+    assert done.json["incident"] == 1
+    assert "the project's database has the entry" in done.err
+    assert [each["reason"] for each in stored(on, "incidents")] == ["odd answers"]
+    assert ("ada@there", "incident.kill-switch", "1") in audited(on)

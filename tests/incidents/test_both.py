@@ -190,52 +190,116 @@ def test_other_commands_say_which_of_the_two_they_act_on(api: ManagementApi) -> 
     assert api.requests
 
 
+class Off:
+    """What was done on one side."""
+
+    def __init__(self, words: str = "off") -> None:
+        self.words = words
+
+    def text(self) -> str:
+        return self.words
+
+
+def two(told: list[str] | None = None, seconds: float = 60.0) -> both.Both:
+    heard: list[str] = [] if told is None else told
+    return both.Both(("server", "project"), seconds, heard.append)
+
+
 def test_the_project_waits_for_a_server_that_works() -> None:
     done: list[str] = []
 
-    async def server() -> str:
+    async def server() -> Off:
         for _ in range(100):
             await asyncio.sleep(0)
         done.append("server")
-        return "off"
+        return Off()
 
-    async def hosted_project() -> str:
+    async def hosted_project() -> Off:
         done.append("project")
-        return "off"
+        return Off()
 
-    asyncio.run(both.off(server, hosted_project))
+    asyncio.run(two().off(server, hosted_project))
     assert done == ["server", "project"]
 
 
 def test_a_server_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(both, "HEAD_START", 0.05)
+    late, at_once = Off("late"), Off()
 
     async def scenario() -> None:
         switched = asyncio.Event()
 
-        async def server() -> str:
+        async def server() -> Off:
             await asyncio.wait_for(switched.wait(), 20)
-            return "late"
+            return late
 
-        async def hosted_project() -> str:
+        async def hosted_project() -> Off:
             switched.set()
-            return "off"
+            return at_once
 
-        assert await both.off(server, hosted_project) == ("late", "off")
+        assert await two().off(server, hosted_project) == (late, at_once)
 
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_server_that_never_answers_is_given_up_when_the_project_is_done(
+    monkeypatch: pytest.MonkeyPatch, *, stubborn: bool
+) -> None:
+    monkeypatch.setattr(both, "HEAD_START", 0.05)
+    monkeypatch.setattr(both, "_CANCEL_SECONDS", 0.05)
+
+    async def server() -> Off:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if stubborn:
+                await asyncio.sleep(3600)
+            raise
+        return Off()
+
+    async def hosted_project() -> Off:
+        return Off()
+
+    found: tuple[Any, Any] = asyncio.run(two(seconds=0.1).off(server, hosted_project))
+    assert (found[0].kind, found[1].text()) == (Kind.TIMED_OUT, "off")
+    failed: tuple[Any, Any] = asyncio.run(two(seconds=0.1).on(server, hosted_project))
+    assert (failed[0].kind, failed[1].kind) == (Kind.TIMED_OUT, Kind.TIMED_OUT)
+    assert "left as it is" in failed[1].message
+
+
+def test_who_interrupts_before_the_project_was_asked_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(both, "HEAD_START", 60.0)
+    told: list[str] = []
+
+    async def hangs() -> Off:
+        await asyncio.sleep(3600)
+        return Off()
+
+    async def scenario() -> None:
+        async with asyncio.timeout(0.1):
+            await two(told).off(hangs, hangs)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(scenario())
+    assert told == [
+        "note: interrupted on target server: whether it was carried out is not known",
+        "note: interrupted before anything was sent to target project",
+    ]
+
+
 def test_a_defect_on_the_one_side_spares_the_other_nothing() -> None:
-    async def broken() -> str:
+    fine = Off()
+
+    async def broken() -> Off:
         raise RuntimeError("a defect")
 
-    async def fine() -> str:
-        return "off"
+    async def works() -> Off:
+        return fine
 
-    found: tuple[Any, Any] = asyncio.run(both.off(broken, fine))
+    found: tuple[Any, Any] = asyncio.run(two().off(broken, works))
     assert isinstance(found[0], AgentOpsError)
-    assert found[1] == "off"
+    assert found[1] is fine
     failure = both.worst(("a", "b"), (Unavailable("away"), AgentOpsError("broken")))
     assert failure is not None
     assert (failure.kind, failure.message) == (Kind.UNAVAILABLE, "target a: away\n  target b: broken")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from agentops.incidents import confirming, hosted
-from agentops.platforms.supabase import management
+from agentops.incidents import confirming
+from agentops.platforms.supabase import flags, management
 from tests.commands.line import Result, typed
 from tests.fakes import cli, management_api
 from tests.fakes.management_api import REF, Deployed, ManagementApi
@@ -144,13 +144,65 @@ def test_it_works_when_nothing_can_be_read_before(on: ManagementApi, status: int
     on.refuse = broken
     done = press()
     assert (done.code, on.secrets) == (0, {CHAT: "false", VOICE: "false"})
-    assert typed("incident", "show", "1", "--json").json["switched_off"] == ["chat", "voice"]
+    assert "how chat, voice stood before could not be read, so a restore leaves them off" in done.err
+    assert "agentops flags enable chat voice" in done.err
+    shown = typed("incident", "show", "1", "--json").json
+    assert (shown["switched_off"], shown["timeline"][0]["detail"]["unknown"]) == ([], [CHAT, VOICE])
+    assert "not known how they stood before: chat, voice" in typed("incident", "show", "1").out
+
+
+def unread(api: ManagementApi) -> None:
+    """The next read fails, and no other."""
+    reads = iter([Response(status_code=500)])
+    api.refuse = lambda method, _below: next(reads, None) if method == "GET" else None
+
+
+def test_what_could_not_be_read_is_left_off_by_a_restore_and_named(project_api: ManagementApi) -> None:
+    project_api.secrets = {CHAT: "true", VOUCHERS: "false"}
+    unread(project_api)
+    assert press("--all").code == 0
+    off = dict.fromkeys((CHAT, VOICE, VOUCHERS, LOOKUP), "false")
+    plan = typed("incident", "restore", "1", "--check")
+    typing = "(agentops flags enable chat voice vouchers customer-lookup)"
+    assert (plan.code, typing in plan.out, "nothing was on" in plan.out) == (3, True, False)
+    back = typed("incident", "restore", "1", "--yes", "--json")
+    assert (back.code, back.json["restored"], project_api.secrets) == (0, [], off)
+    assert back.json["unknown"] == ["chat", "voice", "vouchers", "customer-lookup"]
+    assert typed("incident", "show", "1", "--json").json["status"] == "restored"
+
+
+def test_of_what_could_not_be_read_somebodys_own_choice_since_is_kept(on: ManagementApi) -> None:
+    unread(on)
+    press()
+    on.secrets[CHAT] = "true"
+    back = typed("incident", "restore", "1", "--yes", "--json")
+    assert (back.json["kept"], back.json["unknown"]) == (["chat"], ["voice"])
+
+
+def test_unread_features_that_join_an_open_incident_are_unknown(on: ManagementApi) -> None:
+    on.secrets[VOUCHERS] = "false"
+    press("--features", "chat")
+    unread(on)
+    press("--features", "chat,vouchers")
+    back = typed("incident", "restore", "1", "--yes", "--json")
+    assert (back.json["restored"], back.json["unknown"]) == (["chat"], ["vouchers"])
+    assert (on.secrets[CHAT], on.secrets[VOUCHERS]) == ("true", "false")
+
+
+def test_entries_of_old_that_knew_nothing_of_unknown_are_put_back(on: ManagementApi, tmp_path: Path) -> None:
+    on.secrets = {CHAT: "false", VOICE: "false"}
+    file = tmp_path / "home" / "supabase" / REF / "incidents.jsonl"
+    file.parent.mkdir(parents=True)
+    about = {"at": "2026-11-01T00:00:00+00:00", "by": "ada", "reason": "", "features": [CHAT, VOICE]}
+    file.write_text(json.dumps({"id": 1, "action": "kill-switch", **about, "switched_off": [CHAT]}) + "\n")
+    back = typed("incident", "restore", "1", "--yes", "--json")
+    assert (back.json["restored"], back.json["unknown"], on.secrets[CHAT]) == (["chat"], [], "true")
 
 
 def test_a_read_that_hangs_does_not_hold_it_up(on: ManagementApi, monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
     on.held = lambda method, _below: never if method == "GET" and not on.written else None
-    monkeypatch.setattr(hosted, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(flags, "LOOK_SECONDS", 0.1)
     try:
         begun = time.monotonic()
         assert press().code == 0
@@ -162,8 +214,7 @@ def test_a_read_that_hangs_does_not_hold_it_up(on: ManagementApi, monkeypatch: p
 def test_unread_a_known_incident_keeps_what_it_knows(on: ManagementApi) -> None:
     on.secrets = {CHAT: "true", VOICE: "false"}
     press()
-    reads = iter([Response(status_code=500)])
-    on.refuse = lambda method, _below: next(reads, None) if method == "GET" else None
+    unread(on)
     assert press().json["incident"] == 1
     typed("incident", "restore", "1", "--yes")
     assert on.secrets == {CHAT: "true", VOICE: "false"}
@@ -220,6 +271,48 @@ def test_a_full_disk_does_not_hold_it_up(on: ManagementApi, tmp_path: Path) -> N
     done = press()
     assert (done.code, on.secrets[CHAT]) == (0, "false")
     assert "to put it back: agentops flags enable chat voice" in done.err
+
+
+def test_where_no_incident_can_be_written_none_is_named(on: ManagementApi, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file where the folder should be")
+    done = press()
+    assert (done.code, done.json["incident"], on.secrets[CHAT]) == (0, None, "false")
+    assert "incident restore" not in done.err
+    on.secrets = {CHAT: "true", VOICE: "true"}
+    assert "OFF on target supabase://" in typed("incident", "kill-switch").out
+    again = typed("incident", "kill-switch")
+    assert (again.code, "(no incident noted)" in again.out) == (0, True)
+    assert "none of them was on\n" in again.err
+    assert "flags enable" not in again.err
+    on.refuse = lambda method, _below: Response(status_code=500) if method == "GET" else None
+    unknown = typed("incident", "kill-switch")
+    assert (unknown.code, "(no incident noted)" in unknown.err) == (8, True)
+    assert "to put back: agentops flags enable chat voice" in unknown.err
+
+
+def test_a_phone_number_in_the_reason_is_masked(on: ManagementApi, tmp_path: Path) -> None:
+    assert press("--reason", "leak of +250788123456").code == 0
+    kept = [file.read_text() for file in (tmp_path / "home" / "supabase" / REF).glob("*.jsonl")]
+    assert len(kept) == 2
+    assert all("leak of +2507***456" in text for text in kept)
+    assert not any("788123456" in text for text in kept)
+    assert on.secrets[CHAT] == "false"
+
+
+def test_a_read_back_that_hangs_is_bounded_and_says_what_was_sent(
+    on: ManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+    on.held = lambda method, _below: never if method == "GET" and on.written else None
+    monkeypatch.setattr(flags, "READ_BACK_SECONDS", 0.2)
+    begun = time.monotonic()
+    try:
+        done = press()
+    finally:
+        never.set()
+    assert (done.code, on.secrets[CHAT]) == (8, "false")
+    assert time.monotonic() - begun < 15
+    assert "no answer within 0.2 s; what it took: chat, voice: off" in done.err
 
 
 def test_a_line_that_a_crash_cut_off_loses_no_incident(on: ManagementApi, tmp_path: Path) -> None:

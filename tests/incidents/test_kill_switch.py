@@ -39,6 +39,11 @@ async def press(platform: LocalPlatform, *names: str, reason: str = "") -> Kille
     return await kill_switch.press(platform, "test", names or kill_switch.DEFAULT, reason=reason, actor="tester@here")
 
 
+def number(killed: Killed) -> int:
+    assert killed.incident is not None
+    return killed.incident
+
+
 async def flags(platform: LocalPlatform) -> dict[str, Flag]:
     return {flag.secret: flag for flag in await platform.flags()}
 
@@ -62,9 +67,9 @@ def test_it_switches_off_opens_an_incident_and_writes_the_audit(database_url: st
         assert killed.drained_seconds < 1
         now = await flags(platform)
         assert [now[name].enabled for name in (CHAT, VOICE, VOUCHERS)] == [False, False, True]
-        incident = await incidents.one(platform, killed.incident)
+        incident = await incidents.one(platform, number(killed))
         assert (incident.reason, incident.switched_off, incident.status) == ("leak", ("chat",), "open")
-        actions = [(entry.action, entry.subject) for entry in await incidents.timeline(platform, killed.incident)]
+        actions = [(entry.action, entry.subject) for entry in await incidents.timeline(platform, number(killed))]
         assert sorted(actions) == [("flag.disable", CHAT), ("incident.kill-switch", "")]
 
     with_platform(database_url, scenario)
@@ -78,7 +83,7 @@ def test_pressed_again_it_finds_the_open_incident_and_adds_what_is_newly_named(d
         more = await press(platform, VOUCHERS)
         assert (more.incident, more.changed, more.features) == (first.incident, True, ["chat", "voice", "vouchers"])
         assert len(await incidents.listed(platform)) == 1
-        assert (await incidents.one(platform, first.incident)).switched_off == ("chat", "vouchers")
+        assert (await incidents.one(platform, number(first))).switched_off == ("chat", "vouchers")
 
     with_platform(database_url, scenario)
 
@@ -103,7 +108,7 @@ def test_a_timed_change_is_cancelled_and_comes_back_with_the_restore(database_ur
         killed = await press(platform, CHAT)
         assert killed.changed
         assert (await flags(platform))[CHAT].until is None
-        await kill_switch.restore(platform, "test", killed.incident, actor="tester@here")
+        await kill_switch.restore(platform, "test", number(killed), actor="tester@here")
         back = (await flags(platform))[CHAT]
         assert (back.enabled, back.until) == (False, until)
 
@@ -114,13 +119,13 @@ def test_restore_puts_back_exactly_what_it_switched_off_once(database_url: str) 
     async def scenario(platform: LocalPlatform) -> None:
         await switch(platform, CHAT)
         killed = await press(platform, *kill_switch.EVERYTHING)
-        assert (await kill_switch.restorable(platform, "test", killed.incident)).restored == ["chat"]
-        done = await kill_switch.restore(platform, "test", killed.incident, actor="tester@here")
+        assert (await kill_switch.restorable(platform, "test", number(killed))).restored == ["chat"]
+        done = await kill_switch.restore(platform, "test", number(killed), actor="tester@here")
         assert (done.restored, done.changed) == (["chat"], True)
         assert [flag.secret for flag in (await flags(platform)).values() if flag.enabled] == [CHAT]
         # Lookup has no row of its own again, so that it follows vouchers as before.
         assert not await platform.query("select from agentops.flags where name = %(name)s", {"name": CUSTOMER_LOOKUP})
-        again = await kill_switch.restore(platform, "test", killed.incident, actor="tester@here")
+        again = await kill_switch.restore(platform, "test", number(killed), actor="tester@here")
         assert (again.restored, again.changed) == ([], False)
         assert (await press(platform)).incident != killed.incident
 
@@ -133,7 +138,7 @@ def test_what_somebody_switched_since_is_left_alone(database_url: str) -> None:
         killed = await press(platform)
         await switch(platform, VOICE)
         await switch(platform, VOICE, enabled=False)
-        done = await kill_switch.restore(platform, "test", killed.incident, actor="tester@here")
+        done = await kill_switch.restore(platform, "test", number(killed), actor="tester@here")
         assert (done.restored, done.kept) == (["chat"], ["voice"])
         assert not (await flags(platform))[VOICE].enabled
 
@@ -144,7 +149,7 @@ def test_lookup_that_followed_vouchers_is_switched_off_by_itself(database_url: s
     async def scenario(platform: LocalPlatform) -> None:
         await switch(platform, VOUCHERS)
         killed = await press(platform, CUSTOMER_LOOKUP)
-        assert (await incidents.one(platform, killed.incident)).switched_off == ("customer-lookup",)
+        assert (await incidents.one(platform, number(killed))).switched_off == ("customer-lookup",)
         assert (await flags(platform))[CUSTOMER_LOOKUP].updated_by == "tester@here"
 
     with_platform(database_url, scenario)

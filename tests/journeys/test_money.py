@@ -85,6 +85,7 @@ async def _with_barrier(platform: LocalPlatform) -> int:
     names = list(KNOWN_FLAGS.values())
     killed = await kill_switch.press(platform, "test", names, reason="drill", actor="tester@here")
     assert killed.unconfirmed == []
+    assert killed.incident is not None
     return killed.incident
 
 

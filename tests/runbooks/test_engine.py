@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agentops.runbooks import engine
@@ -83,6 +83,13 @@ def test_it_stops_at_the_first_failure() -> None:
     done = asyncio.run(engine.run(BOOK, {"slug": "ai-one"}, recorder.hands))
     assert recorder.ran == ["deploy ai-one"]
     assert [(step.status, step.exit_code) for step in done] == [("failed", 10), ("not_run", None), ("not_run", None)]
+
+
+def test_a_step_that_stops_nothing_lets_the_next_ones_be_done() -> None:
+    steps = tuple(replace(step, stop=step.run != "deploy {slug}") for step in BOOK.steps)
+    recorder = Recorder({"deploy ai-one": 10})
+    done = asyncio.run(engine.run(replace(BOOK, steps=steps), {"slug": "ai-one"}, recorder.hands))
+    assert [(step.status, step.exit_code) for step in done] == [("failed", 10), ("by_hand", None), ("done", 0)]
 
 
 def test_what_cannot_be_verified_has_failed() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agentops.settings import CHAT
 from agentops.store import conversations, customers, inbox
 from agentops.store.customers import Change
+from tests.fakes.chat import until
 from tests.fakes.stacks import open_stack
 
 if TYPE_CHECKING:
@@ -159,6 +160,25 @@ def test_many_servers_that_see_a_customer_at_the_same_time_make_one(database_url
             rows = await stack.database.query("select bsuid, phone from agentops.customers")
             assert rows == [{"bsuid": "RW.1", "phone": ONE}]
             assert len(await reached(stack)) == 1
+
+    asyncio.run(check())
+
+
+def test_who_becomes_known_elsewhere_in_the_midst_of_a_delivery_is_one_customer_all_the_same(database_url: str) -> None:
+    async def blocked(stack: Stack) -> bool:
+        waits = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        return bool(await stack.database.query(waits))
+
+    async def check() -> None:
+        async with open_stack(database_url) as stack:
+            await arrives(stack, None, ONE)
+            async with stack.database.transaction() as elsewhere:
+                await elsewhere.query("select agentops.customer('RW.1', null)")
+                delivery = asyncio.create_task(arrives(stack, "RW.1", ONE))
+                await until(lambda: blocked(stack))
+            await delivery
+            rows = await stack.database.query("select bsuid, phone from agentops.customers where phone is not null")
+            assert rows == [{"bsuid": "RW.1", "phone": ONE}]
 
     asyncio.run(check())
 

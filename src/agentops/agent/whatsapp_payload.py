@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from agentops.storable import storable
 from agentops.store.customers import Change
 from agentops.store.outbox import Status
-from agentops.store.storable import storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

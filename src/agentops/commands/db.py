@@ -78,7 +78,9 @@ async def status(session: Session) -> Answer:
     tables = await schema.tables(read)
     refusing = await schema.refuses_void(read)
     finding, hint = _finding(version, needed, tables, refusing)
-    missing = await schema.wall_missing(read) if version is not None and version >= needed else None
+    # Supabase's API reads as a user of its own.
+    wall = schema.owners_wall_missing if session.process.hosted else schema.wall_missing
+    missing = await wall(read) if version is not None and version >= needed else None
     if missing:
         finding = f"{finding}; customers' tools run without row-level security: {missing}"
     server, label = await schema.server_version(read), session.process.label

@@ -154,17 +154,22 @@ async def _deploy(
     platform = await session.platform()
     if not check:
         await session.warn_unserved()
-    results = {plan.slug: plan for plan in await platform.deploy(bundles, force=force, check=True)}
-    changing = [bundle for bundle in bundles if results[bundle.slug].changed]
-    if not session.process.hosted:
+    if session.process.hosted:
+        # All of them: what is not sent, because it runs already, may have to be called.
+        if not check:
+            _progress(session, bundles, "comparing and deploying")
+        results = _by_slug(await platform.deploy(bundles, force=force, check=check, jobs=jobs))
+    else:
         from agentops.server import checking
 
+        results = _by_slug(await platform.deploy(bundles, force=force, check=True))
+        changing = [bundle for bundle in bundles if results[bundle.slug].changed]
         _progress(session, changing, "trying")
         refused |= await checking.findings(changing, jobs or os.cpu_count() or 2)
-    good = [bundle for bundle in changing if bundle.slug not in refused]
-    if good and not check:
-        _progress(session, good, "deploying")
-        results |= {result.slug: result for result in await platform.deploy(good, force=force, check=False, jobs=jobs)}
+        good = [bundle for bundle in changing if bundle.slug not in refused]
+        if good and not check:
+            _progress(session, good, "deploying")
+            results |= _by_slug(await platform.deploy(good, force=force, check=False, jobs=jobs))
     if refused:
         live = {function.slug: function for function in await platform.functions()}
         results |= {slug: _refused(slug, finding, live.get(slug)) for slug, finding in refused.items()}
@@ -172,6 +177,10 @@ async def _deploy(
     failed = [result.slug for result in ordered if result.status in _FAILED]
     again = typed if len(failed) == len(ordered) else " ".join(failed)
     return _answer(ordered, check=check, refused=set(refused), again=f"{again} --force" if force else again)
+
+
+def _by_slug(results: Sequence[Deployment]) -> dict[str, Deployment]:
+    return {result.slug: result for result in results}
 
 
 def _known(session: Session) -> list[str]:

@@ -85,7 +85,8 @@ async def _on_both(session: Session, server: str, change: Change) -> Answer:
         return await change.on(session.supabase(both=True))
 
     labels = (without_password(server), session.process.label)
-    in_order = both.on if change.enabled and not change.check else both.off
+    two = both.Both(labels, both.KILL_SECONDS if change.wait else both.SECONDS, session.note)
+    in_order = two.on if change.enabled and not change.check else two.off
     outcomes = await in_order(on_server, on_project)
     done = [outcome for outcome in outcomes if isinstance(outcome, Switched)]
     flags = [
@@ -103,9 +104,15 @@ async def _on_both(session: Session, server: str, change: Change) -> Answer:
 class Switched:
     """What became of the flags on one target, and who said so."""
 
+    target: str
     flags: list[Flag]
     confirmed: Sequence[Confirmation] = ()
     unconfirmed: AgentOpsError | None = None
+
+    def text(self) -> str:
+        """One line for eyes."""
+        words = {True: "on", False: "off", None: "unknown"}
+        return f"target {self.target}: {', '.join(f'{flag.name} {words[flag.enabled]}' for flag in self.flags)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ class Change:
         began, begun = datetime.now(UTC), time.monotonic()
         flags = await platform.set_flags(self.names, enabled=self.enabled, seconds=self.seconds, check=self.check)
         if not self.wait:
-            return Switched(flags)
+            return Switched(platform.target, flags)
         from agentops.incidents import confirming, kill_switch
         from agentops.platforms.supabase import SupabasePlatform
 
@@ -136,7 +143,8 @@ class Change:
         except AgentOpsError as failure:  # the flags are off all the same
             missing = [f"{platform.target}, while waiting: {failure.message}"]
         words = f"the flags are off, but these may still work with the old ones: {'; '.join(missing)}"
-        return Switched(flags, confirmed, TimedOut(words, "agentops flags disable … --wait again") if missing else None)
+        late = TimedOut(words, "agentops flags disable … --wait again") if missing else None
+        return Switched(platform.target, flags, confirmed, late)
 
 
 def _remark(change: Change, switched: Switched, session: Session) -> str | None:

@@ -23,6 +23,7 @@ from agentops.session import Answer, Session
 from agentops.settings import CHAT, PHONE_ID, SERVICE_KEY, VOICE, Process
 
 if TYPE_CHECKING:
+    from agentops.platforms.supabase import SupabasePlatform
     from agentops.platforms.supabase.health import Finding
 
 ANSWER_SECONDS = 5.0
@@ -111,9 +112,16 @@ async def _hosted(session: Session, part: Part | None) -> list[Check]:
     if part is None:
         asked.append(_checks(project.settings(platform, _NEEDS, forwards=_forwards(session))))
         asked.append(_hosted_number(session))
+        asked.append(_hosted_incidents(platform))
+        if session.process.server:
+            asked.append(_behind(session, session.process.server))
     told: set[str] = set()
     kept = []
-    for check in (check for checks in await asyncio.gather(*asked) for check in checks):
+    found = [check for checks in await asyncio.gather(*asked) for check in checks]
+    if any(check.name == "project" and check.status == "failed" for check in found):
+        # What this machine alone knows of incidents says nothing of the project.
+        found = [check for check in found if check.name != "incidents" or check.status != "ok"]
+    for check in found:
         if check.status != "failed" or check.name in wanted or check.finding not in told:
             kept.append(check)
         told.add(check.finding)
@@ -154,6 +162,42 @@ async def _hosted_database(session: Session) -> list[Check]:
         "voucher-codes": symptoms.codes(queries),
     }
     return list(await asyncio.gather(*(_check(name, bounded(verdict)) for name, verdict in verdicts.items())))
+
+
+async def _behind(session: Session, address: str) -> list[Check]:
+    """The stack behind the forwarders: whether its servers live. What else it lacks, its own health says."""
+    import shlex
+
+    from agentops.platforms.supabase.health import bounded
+    from agentops.settings import without_password
+
+    shown = without_password(address)
+
+    async def verdict() -> Verdict:
+        servers = await (await session.server()).servers()
+        missing = [role for role in ("web", "worker") if role not in {server.role for server in servers}]
+        if missing:
+            finding = f"no {' and no '.join(missing)} server is alive on the stack behind, {shown}"
+            return "failed", finding, f"agentops --target {shlex.quote(shown)} health"
+        return _ok(f"alive on the stack behind: {', '.join(server.name for server in servers)}")
+
+    return [await _check("server", bounded(verdict(), what="the stack behind"))]
+
+
+async def _hosted_incidents(platform: SupabasePlatform) -> list[Check]:
+    """Whether something is switched off that nobody has put back."""
+    from agentops.incidents.book import Book
+
+    async def verdict() -> Verdict:
+        book = Book(platform.books)
+        await book.read()
+        found = book.open()
+        if found is None:
+            return _ok("no incident is open")
+        reason = f": {found.reason}" if found.reason else ""
+        return "degraded", f"open: {found.id} ({found.kind}{reason})", f"agentops incident show {found.id}"
+
+    return [await _check("incidents", verdict())]
 
 
 async def _served(session: Session) -> bool:

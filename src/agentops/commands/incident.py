@@ -9,9 +9,7 @@ on both, the server first.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,55 +17,24 @@ import typer
 from agentops.commands import Check, Yes
 from agentops.errors import AgentOpsError, Conflict, Kind, NotFound, TimedOut
 from agentops.incidents.kill_switch import Killed, Plan, Restored
+from agentops.incidents.report import Report
 from agentops.redact import scrub
 from agentops.session import Answer, Session
-from agentops.settings import KNOWN_FLAGS, flag_alias, flag_name, without_password
-from agentops.store.incidents import KILL_SWITCH, Incident, Moment
+from agentops.settings import KNOWN_FLAGS, flag_name, without_password
+from agentops.store.incidents import KILL_SWITCH, Incident
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agentops.incidents.book import Book
     from agentops.platforms.supabase import SupabasePlatform
 
-# Lines of one entry of a timeline, for eyes; JSON has them all.
-_PLACES = 10
 # What an incident points at stays as it is when it is closed: how it is called, and where it is listed.
 _STAYS = {
     "dead-letter": ("messages given up", "agentops inbox list --state dead"),
     "uncertain-reply": ("uncertain replies", "agentops outbox list --state uncertain"),
 }
 Number = Annotated[int, typer.Argument(metavar="ID", help="The incident's number.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """An incident and everything that was done in its course."""
-
-    id: int
-    kind: str
-    status: str
-    reason: str
-    features: Sequence[str]
-    switched_off: Sequence[str]
-    opened_by: str
-    opened_at: datetime
-    restored_by: str | None
-    restored_at: datetime | None
-    timeline: Sequence[Moment]
-
-    def text(self) -> str:
-        """The incident for eyes: what and why, then the timeline."""
-        lines = [f"incident {self.id}: {self.kind}, {self.status}", f"reason        {self.reason or 'none given'}"]
-        if self.kind == KILL_SWITCH:
-            lines.append(f"switched off  {', '.join(self.switched_off) or 'nothing was on'}")
-        lines.append("timeline")
-        for entry in self.timeline:
-            subject = f" {flag_alias(entry.subject)}" if entry.subject else ""
-            lines.append(f"  {entry.at.astimezone():%Y-%m-%d %H:%M:%S}  {entry.action}{subject}  by {entry.actor}")
-            lines += [f"      {line}" for line in _details(entry)]
-        if self.status == "open":
-            verb = "restore" if self.kind == KILL_SWITCH else "close"
-            lines.append(f"to end it: agentops incident {verb} {self.id}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +89,7 @@ async def kill_switch(
     if all_:
         names += switch.EVERYTHING
     names = list(dict.fromkeys(names or switch.DEFAULT))
+    reason = str(scrub(" ".join(reason.split())))
     actor = session.process.actor
     if session.process.hosted and session.process.server:
         return await _on_both(session, session.process.server, names, reason, wait=wait, check=check)
@@ -166,16 +134,16 @@ async def _on_both(
         return await hosted.press(project, book, names, reason=reason, actor=actor, wait=wait)
 
     if check:
-        plans = await both.off(plan_server, plan_project)
+        plans = await both.Both(labels, both.SECONDS, session.note).off(plan_server, plan_project)
         plan = both.planned(labels, names, plans)
         failure = both.worst(labels, plans)
         return Answer(plan, Kind.DIFFERS if plan.changed else Kind.DONE, failure=failure)
-    outcomes = await both.off(press_server, press_project)
+    outcomes = await both.Both(labels, both.KILL_SECONDS, session.note).off(press_server, press_project)
     late = [_late(outcome) for outcome in outcomes if isinstance(outcome, Killed) and outcome.unconfirmed]
     back = [
         f"  → to put it back on {label}: agentops --target {shlex.quote(label)} incident restore {outcome.incident}"
         for label, outcome in zip(labels, outcomes, strict=True)
-        if isinstance(outcome, Killed)
+        if isinstance(outcome, Killed) and outcome.incident is not None
     ]
     killed = both.killed(labels, names, outcomes)
     if await _paired(session, labels[0], outcomes):
@@ -189,8 +157,8 @@ async def _paired(session: Session, server: str, outcomes: Sequence[Killed | Age
     from agentops.incidents import both
 
     match outcomes:
-        # An incident that could not be written down has the number 0.
-        case [Killed(incident=theirs), Killed(incident=number)] if number:
+        # One that could not be written down has no number.
+        case [Killed(incident=int(theirs)), Killed(incident=int(number))]:
             project, book = _hosted(session, both=True)
             try:
                 await both.remember(book, number, both.Pair(server, theirs), actor=session.process.actor)
@@ -204,6 +172,8 @@ async def _paired(session: Session, server: str, outcomes: Sequence[Killed | Age
 def _killed(killed: Killed) -> Answer:
     if killed.unconfirmed:
         return Answer(killed, failure=_late(killed))
+    if killed.incident is None:  # what to type instead is said by who could not write it down
+        return Answer(killed)
     return Answer(killed, note=f"  → to put it back: agentops incident restore {killed.incident}")
 
 
@@ -310,7 +280,8 @@ async def _restore_both(session: Session, server: str, number: int, *, yes: bool
     async def restore_project() -> Restored:
         return await hosted.restore(project, book, number, actor=actor)
 
-    plans = await both.off(plan_server, plan_project)
+    two = both.Both(labels, both.SECONDS, session.note)
+    plans = await two.off(plan_server, plan_project)
     plan_of_both, failure = both.restored(labels, numbers, plans), both.worst(labels, plans)
     if failure and not check:
         failure.message += "\n  nothing was put back"
@@ -319,7 +290,7 @@ async def _restore_both(session: Session, server: str, number: int, *, yes: bool
     if check or failure or not plan_of_both.changed:
         return Answer(plan_of_both, Kind.DIFFERS if plan_of_both.changed else Kind.DONE, failure=failure)
     session.confirm(" ".join(_question(each) for each in plans if isinstance(each, Restored) and each.changed), yes=yes)
-    outcomes = await both.on(restore_server, restore_project)
+    outcomes = await two.on(restore_server, restore_project)
     return Answer(both.restored(labels, numbers, outcomes), failure=both.worst(labels, outcomes))
 
 
@@ -357,26 +328,6 @@ async def close(
     why = str(scrub(" ".join(reason.split()))) or None
     changed = await incidents.close(platform, number, actor=session.process.actor, reason=why)
     return Answer(replace(plan, status="closed", changed=changed))
-
-
-def _details(entry: Moment) -> list[str]:
-    """What an entry of the timeline says beyond its action: places, the message and its failure, a reason."""
-    detail = entry.detail
-    lines = [
-        f"log row {each['log_id']}, {each['field']} ({each['rendering']}, {each['customer']})"
-        for each in detail.get("places", ())
-    ]
-    if len(lines) > _PLACES:
-        lines = [*lines[:_PLACES], f"… and {len(lines) - _PLACES:,} more (--json has them all)"]
-    if "message" in detail:
-        lines.append(f"message {detail['message']}: {scrub(detail.get('error')) or 'no reason noted'}")
-    if "server_incident" in detail:
-        lines.append(f"incident {detail['server_incident']} on target {detail.get('server')}")
-    if entry.action in {"reply.settled", "outbox.resolve"}:
-        lines.append(str(detail.get("state") or detail.get("to")))
-    if entry.action == "incident.close" and detail.get("reason"):
-        lines.append(str(detail["reason"]))
-    return lines
 
 
 def _hosted(session: Session, *, both: bool = False) -> tuple[SupabasePlatform, Book]:

@@ -145,7 +145,9 @@ def _conflict(here: Path, ref: str) -> Conflict | None:
 def _next(*, edge: bool, kept: list[str]) -> str | None:
     if kept:
         return f"left as they are: {', '.join(kept)}"
-    return "next: agentops secrets set AGENTOPS_URL=https://…, then agentops deploy all" if edge else None
+    if not edge:
+        return None
+    return "next: agentops login, agentops secrets set AGENTOPS_URL=https://…, then agentops deploy all"
 
 
 def _looked_at(folder: Path, name: str, text: str, absent: str) -> Written:

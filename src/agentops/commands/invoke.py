@@ -7,6 +7,7 @@ no such function, else 1.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -33,6 +34,10 @@ Header = Annotated[
 ]
 # What a function is asked with, and does nothing.
 _LOOKS = {"GET", "HEAD", "OPTIONS"}
+# https://www.rfc-editor.org/rfc/rfc9110#name-tokens: what a method and a header's name are made of.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_SLUG = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _ERROR = 401, 403, 404, 400
 
 
@@ -48,10 +53,14 @@ async def invoke(  # noqa: PLR0917 - options are given by name
 
     Exit 0 where it answers below 400; 4 unauthorised, 5 no such function, else 1.
     """
+    if not _SLUG.fullmatch(slug):
+        raise UsageError(f"{slug!a} is no name of a function", "agentops deploy list; nothing was sent")
     body = _body(data)
     headers = dict(map(_parsed, header or []))
-    platform = await session.platform()
     verb = (method or ("GET" if data is None else "POST")).upper()
+    if not _TOKEN.fullmatch(verb):
+        raise UsageError(f"{method!a} is no HTTP method", "--method GET; nothing was sent")
+    platform = await session.platform()
     if verb not in _LOOKS:
         session.confirm_production()
     if reveal:
@@ -61,17 +70,16 @@ async def invoke(  # noqa: PLR0917 - options are given by name
     shown, note = (result, None) if reveal else _masked(result)
     if result.status < _ERROR:
         return Answer(shown, note=note)
-    return Answer(shown, note=note, failure=await _failure(session, platform, result))
+    return Answer(shown, note=note, failure=await _failure(session, platform, shown))
 
 
 async def _audited(session: Session, slug: str) -> None:
     """Write down that somebody sees what a function answers in full."""
     action = "function.reveal"
     if session.process.hosted:
-        from agentops.platforms.supabase.audit import Act, auditing
+        from agentops.platforms.supabase import audit as books
 
-        async with auditing(session.supabase(), []) as done:
-            done.append(Act(action, slug))
+        await books.record(session.supabase(), [books.Act(action, slug)])
         return
     from agentops.store import audit
 
@@ -79,11 +87,13 @@ async def _audited(session: Session, slug: str) -> None:
 
 
 def _masked(result: Invocation) -> tuple[Invocation, str | None]:
-    """The answer without phones, and a sentence where there were some."""
-    body = scrub(result.body)
-    if body == result.body:
-        return result, None
-    return replace(result, body=body), MASKED
+    """The answer without phones, also in the correlation id; and a sentence where there were some."""
+    shown = replace(result, body=scrub(result.body), correlation_id=_clean(result.correlation_id))
+    return shown, None if shown == result else MASKED
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else str(scrub(text))
 
 
 def _body(data: str | None) -> bytes:
@@ -107,14 +117,23 @@ def _body(data: str | None) -> bytes:
         raise UsageError(
             f"{where} is no JSON: {error}", 'nothing was sent; quote it: -d \'{"msisdn": "+250…"}\''
         ) from error
-    return text.encode()
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where} is no UTF-8 text", "nothing was sent") from error
 
 
 def _parsed(header: str) -> tuple[str, str]:
     name, colon, value = header.partition(":")
     if not colon or not name.strip():
         raise UsageError("a --header has no colon", "--header 'x-correlation-id: abc-123'")
-    return name.strip(), value.strip()
+    name, value = name.strip(), value.strip()
+    if not _TOKEN.fullmatch(name):
+        raise UsageError("HTTP has no such name of a --header", "--header 'x-correlation-id: abc-123'")
+    if not _VALUE.fullmatch(value):
+        # Its value may be a key.
+        raise UsageError(f"the value of the header {name} is no ASCII text", "one line of ASCII; nothing was sent")
+    return name, value
 
 
 async def _failure(session: Session, platform: Platform, result: Invocation) -> AgentOpsError:

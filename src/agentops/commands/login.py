@@ -56,7 +56,7 @@ async def login(
         changed = _kept(file, token)
     except OSError as error:
         raise AgentOpsError(f"{file} cannot be written: {error.strerror}", "see the folder's permissions") from error
-    if changed and os.environ.get("SUPABASE_ACCESS_TOKEN"):
+    if os.environ.get("SUPABASE_ACCESS_TOKEN"):
         session.note("note: SUPABASE_ACCESS_TOKEN is set in this shell, and goes before the kept one")
     return Login(str(file), changed)
 

@@ -137,6 +137,8 @@ async def tail(
     platform = await session.platform()
     wanted = await _of(session, wanted, customer)
     await _note_unknown(session, platform, wanted.slugs)
+    if session.interactive:
+        session.note("following; Ctrl-C ends it")
     async for line in platform.logs(wanted, limit=TAIL_LINES, follow=True, gap=session.note):
         yield line
 

@@ -86,8 +86,9 @@ async def run(
 ) -> Answer:
     """Carry a runbook out, step by step; it stops at the first step that fails, with that step's exit code.
 
-    A step that finds a difference or something degraded (exit 3) does not stop it; where the last command does, the
-    runbook ends with 3 too.
+    Steps that only look, and the kill switch, stop nothing: the exit code is that of the first that failed. A step that
+    finds a difference or something degraded (exit 3) does not stop it; where the last command does, the runbook ends
+    with 3 too.
     """
     from agentops.runbooks import engine
 
@@ -111,8 +112,9 @@ def _loaded(session: Session, name: str) -> Runbook:
 
 
 def _failure(book: Runbook, step: Done) -> AgentOpsError:
+    how = "stopped at" if book.steps[step.step - 1].stop else "failed in"
     failure = AgentOpsError(
-        f"runbook {book.name} stopped at step {step.step}: {step.what} ended with exit code {step.exit_code}",
+        f"runbook {book.name} {how} step {step.step}: {step.what} ended with exit code {step.exit_code}",
         "mend the cause, then run the runbook again: steps that are done change nothing the second time",
     )
     failure.kind = next((kind for kind in Kind if kind.exit_code == step.exit_code), Kind.FAILED)

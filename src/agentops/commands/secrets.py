@@ -207,7 +207,11 @@ def _asked(session: Session, name: str, *, alone: bool, check: bool) -> str:
     if not session.interactive:
         if not alone:
             raise UsageError("only one NAME can be read from stdin", "use --env-file - for several")
-        return sys.stdin.read().removesuffix("\n").removesuffix("\r")
+        given = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+        if not given:
+            # A pipe whose source failed gives nothing.
+            raise UsageError(f"stdin holds no value for {name}", f"to take it away: agentops secrets unset {name}")
+        return given
     if check:
         raise UsageError("--check asks nothing", f"give {name}=VALUE or --env-file FILE")
     return session.hidden(name)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from agentops import configuration
+from agentops import configuration, secret_looks
 from agentops.commands import Check
 from agentops.errors import Kind, NotFound
 from agentops.session import Answer, Session
@@ -74,7 +74,7 @@ async def show(session: Session, origin: Origin = False) -> str | list[Setting]:
     url = process.said.get("url")
     return [
         Setting("target", process.name or process.label, process.origin),
-        Setting("url", process.label, str(url.origin) if url else process.origin),
+        Setting("url", process.label, str(url.origin) if url and url.text == process.target else process.origin),
         _configured(process, "production", "false"),
         _configured(process, "server", "none"),
         _configured(process, configuration.FUNCTIONS, str(process.functions)),
@@ -95,7 +95,9 @@ async def use(session: Session, name: Name, check: Check = False) -> Answer:
     found = configuration.read(Path.cwd())
     if name not in {"local", "sandbox", *found.targets}:
         known = ", ".join(["local", "sandbox", *sorted(found.targets)])
-        raise NotFound(f"no target is named {name!r}", f"they are: {known}; add one below [targets.{name}]")
+        raise NotFound(
+            f"no target is named {secret_looks.shown(name)!r}", f"they are: {known}; add it to {configuration.NAME}"
+        )
     file = found.project or configuration.user_file()
     if check:
         would = found.chosen != name or found.chosen_in != file

@@ -189,10 +189,10 @@ async def _detached(session: Session, port: int, processes: int) -> Up:
 def _start(process: Process, log: Path, port: int, processes: int) -> subprocess.Popen[bytes]:
     hold.make_folder(log.parent)
     argv = [sys.executable, "-m", "agentops", "up", "--json", "--port", str(port), "--processes", str(processes)]
-    if process.production and process.name:
-        argv += ["--confirm", process.name]  # who started us has typed it
+    if process.confirmation:
+        argv += ["--confirm", process.confirmation]  # who started us has typed it
     # Through the environment: an address may hold a password, and command lines are public.
-    told = process.name or process.target
+    told = (process.name if process.told("url") == process.target else None) or process.target
     environment = {**os.environ, "AGENTOPS_TARGET": told, "AGENTOPS_HOME": str(process.home)}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as output:

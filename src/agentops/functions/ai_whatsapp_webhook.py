@@ -124,10 +124,8 @@ async def _received(found: Delivery, request: Request, stack: Stack) -> inbox.Re
         return inbox.Received(0, 0, (), stack.flag(CHAT))
     try:
         received = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, batch)
-    except (Unavailable, TimedOut, NotAuthorised, UsageError):
+    except (Unavailable, TimedOut, NotAuthorised, UsageError, Conflict):
         raise
-    except Conflict:  # with a change of identity elsewhere: once more, behind it
-        received = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, batch)
     except AgentOpsError as failure:
         if len(batch) == 1:
             raise

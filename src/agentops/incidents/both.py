@@ -3,9 +3,10 @@
     off: server ─→ (it is done, has failed, or takes longer than HEAD_START) ─→ project, whatever became of the server
     on:  server ─→ project, where the server's is on
 
-The server goes first, for it does the work. Whatever fails is a value here: the one never keeps the other from being
-switched off, and the result names both. Each side has an incident of its own; the project's book notes which one of the
-server belongs to it, so that a restore finds both.
+The server goes first, for it does the work, and gets so many seconds: a database that took the connection and says
+nothing more is given up then. Whatever fails is a value here: the one never keeps the other from being switched off,
+and the result names both. Who is interrupted says first what has been done. Each side has an incident of its own; the
+project's book notes which one of the server belongs to it, so that a restore finds both.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from agentops.errors import AgentOpsError
+from agentops.errors import AgentOpsError, TimedOut
 from agentops.incidents.kill_switch import Confirmation, Killed, Plan, Restored
 from agentops.platforms import Flag
 from agentops.settings import flag_alias
@@ -28,11 +30,25 @@ if TYPE_CHECKING:
 
 # A server that answers is done by then; one that hangs is not waited for.
 HEAD_START = 3.0
+# What the server gets: longer than one that works may take. The kill switch connects, locks, drains and hears from
+# every process (kill_switch.py); everything else is a statement.
+KILL_SECONDS = 30.0
+SECONDS = 15.0
+# One that is cancelled asks its server first to end the statement; cancelled again it lets go.
+_CANCEL_SECONDS = 1.0
 
 # The entry of a project's book that names the server's incident.
 PAIRED = "kill-switch.server"
 
-_T = TypeVar("_T")
+
+class Outcome(Protocol):
+    """What was done on one of the two."""
+
+    def text(self) -> str:
+        """It, for eyes."""
+
+
+_T = TypeVar("_T", bound=Outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +104,7 @@ class Back:
     incident: int
     restored: list[str]
     kept: list[str]
+    unknown: list[str]
     changed: bool
     finding: str | None
 
@@ -100,6 +117,7 @@ class RestoredBoth:
     target: str
     restored: list[str]
     kept: list[str]
+    unknown: list[str]
     changed: bool
     targets: list[Back]
     words: str = field(metadata={"json": False})
@@ -109,25 +127,82 @@ class RestoredBoth:
         return self.words
 
 
-async def off(
-    server: Callable[[], Awaitable[_T]], project: Callable[[], Awaitable[_T]]
-) -> tuple[_T | AgentOpsError, _T | AgentOpsError]:
-    """Do both, the server first; what fails is a value, and keeps nothing else from being done."""
-    async with asyncio.TaskGroup() as group:
-        first = group.create_task(_valued(server))
-        await asyncio.wait([first], timeout=HEAD_START)
-        second = group.create_task(_valued(project))
-    return first.result(), second.result()
+@dataclass(frozen=True, slots=True)
+class Both:
+    """How the two are acted on.
 
+    Args:
+        labels: the server's and the project's names, for eyes.
+        seconds: what the server gets.
+        told: is given a sentence where it is interrupted.
+    """
 
-async def on(
-    server: Callable[[], Awaitable[_T]], project: Callable[[], Awaitable[_T]]
-) -> tuple[_T | AgentOpsError, _T | AgentOpsError]:
-    """Do both, the server first; the project is left alone where the server failed."""
-    first = await _valued(server)
-    if isinstance(first, AgentOpsError):
-        return first, _alike(first, "left as it is, because the server behind it failed")
-    return first, await _valued(project)
+    labels: tuple[str, str]
+    seconds: float
+    told: Callable[[str], None]
+
+    async def off(
+        self, server: Callable[[], Awaitable[_T]], project: Callable[[], Awaitable[_T]]
+    ) -> tuple[_T | AgentOpsError, _T | AgentOpsError]:
+        """Do both, the server first; what fails is a value, and keeps nothing else from being done."""
+        began = time.monotonic()
+        first = asyncio.ensure_future(_valued(server))
+        second: asyncio.Task[_T | AgentOpsError] | None = None
+        try:
+            await asyncio.wait([first], timeout=HEAD_START)
+            second = asyncio.ensure_future(_valued(project))
+            await asyncio.wait([second])
+            await asyncio.wait([first], timeout=max(began + self.seconds - time.monotonic(), 0.0))
+        except asyncio.CancelledError:
+            await self._interrupted(first, second)
+            raise
+        return await self._ended(first), second.result()
+
+    async def on(
+        self, server: Callable[[], Awaitable[_T]], project: Callable[[], Awaitable[_T]]
+    ) -> tuple[_T | AgentOpsError, _T | AgentOpsError]:
+        """Do both, the server first; the project is left alone where the server failed."""
+        first = asyncio.ensure_future(_valued(server))
+        second: asyncio.Task[_T | AgentOpsError] | None = None
+        try:
+            await asyncio.wait([first], timeout=self.seconds)
+            done = await self._ended(first)
+            if isinstance(done, AgentOpsError):
+                return done, _alike(done, "left as it is, because the server behind it failed")
+            second = asyncio.ensure_future(_valued(project))
+            await asyncio.wait([second])
+        except asyncio.CancelledError:
+            await self._interrupted(first, second)
+            raise
+        return done, second.result()
+
+    async def _ended(self, server: asyncio.Task[_T | AgentOpsError]) -> _T | AgentOpsError:
+        """What became of the server by now; one that is still at it is given up."""
+        if not server.done():
+            await _cancelled(server)
+        if not server.done() or server.cancelled():
+            words = f"it gave no answer within {self.seconds:g} s; whether it was carried out is not known"
+            return TimedOut(words, "agentops health database")
+        return server.result()
+
+    async def _interrupted(
+        self, server: asyncio.Task[_T | AgentOpsError], project: asyncio.Task[_T | AgentOpsError] | None
+    ) -> None:
+        """Say what each of the two has done by now, and let go of what is not done."""
+        tasks = [server] if project is None else [server, project]
+        done = [task.done() for task in tasks]
+        await asyncio.gather(*(_cancelled(task) for task in tasks))
+        for label, task, finished in zip(self.labels, tasks, done, strict=False):
+            outcome = task.result() if finished and not task.cancelled() else None
+            if outcome is None:
+                words = f"interrupted on target {label}: whether it was carried out is not known"
+            elif isinstance(outcome, AgentOpsError):
+                words = f"FAILED on target {label}: {outcome.message}"
+            else:
+                words = outcome.text()
+            self.told(f"note: {words}")
+        if project is None:
+            self.told(f"note: interrupted before anything was sent to target {self.labels[1]}")
 
 
 def flags(target: str, names: Sequence[str], outcome: Sequence[Flag] | AgentOpsError) -> list[FlagThere]:
@@ -211,9 +286,9 @@ def restored(
     """Both sides' results, or plans, as one."""
     done = [outcome for outcome in outcomes if isinstance(outcome, Restored)]
     sides = [
-        Back(label, number, [], [], changed=False, finding=outcome.message)
+        Back(label, number, [], [], [], changed=False, finding=outcome.message)
         if isinstance(outcome, AgentOpsError)
-        else Back(label, number, outcome.restored, outcome.kept, outcome.changed, None)
+        else Back(label, number, outcome.restored, outcome.kept, outcome.unknown, outcome.changed, None)
         for label, number, outcome in zip(labels, numbers, outcomes, strict=True)
     ]
     texts = [
@@ -227,6 +302,7 @@ def restored(
         target=" and ".join(labels),
         restored=list(dict.fromkeys(name for each in done for name in each.restored)),
         kept=list(dict.fromkeys(name for each in done for name in each.kept)),
+        unknown=list(dict.fromkeys(name for each in done for name in each.unknown)),
         changed=any(each.changed for each in done),
         targets=sides,
         words="\n".join(texts),
@@ -255,6 +331,15 @@ def _alike(failure: AgentOpsError, words: str) -> AgentOpsError:
     other = AgentOpsError(words, failure.hint)
     other.kind = failure.kind
     return other
+
+
+async def _cancelled(task: asyncio.Task[object]) -> None:
+    """End a task that may not want to; what does not end is left to the loop's own end."""
+    for _ in range(2):
+        if task.done():
+            return
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_SECONDS)
 
 
 async def _valued(act: Callable[[], Awaitable[_T]]) -> _T | AgentOpsError:

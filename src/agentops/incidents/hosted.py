@@ -4,7 +4,8 @@
                                         ─→ with `wait`: ask each function until it says off (confirming.py)
 
 Nothing but the POST is waited for: what is on is read once, for the record, and where that fails or takes long the
-switch goes on; the books are asked and written after it, within a bound. One incident is open at a time: a second press
+switch goes on; the books are asked and written after it, within a bound. How a flag stood that could not be read is
+noted as unknown: a restore leaves it off, and says how to switch it on. One incident is open at a time: a second press
 is the same one. Warm isolates may keep the old value for minutes, so without `wait` nothing is called confirmed.
 """
 
@@ -24,15 +25,13 @@ from agentops.platforms.supabase import audit, flags, secrets
 from agentops.settings import flag_alias, flag_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agentops.incidents.book import Book
     from agentops.platforms import SecretChange
     from agentops.platforms.supabase import SupabasePlatform
     from agentops.platforms.supabase.audit import Act
     from agentops.store.incidents import Incident
-
-READ_SECONDS = 3.0
 
 
 class HostedKilled(Killed):
@@ -49,7 +48,8 @@ class HostedKilled(Killed):
     def text(self) -> str:
         """What an operator wants to know, a line each."""
         again = "" if self.changed else ", as before"
-        lines = [f"OFF on target {self.target}: {', '.join(self.features)} (incident {self.incident}{again})"]
+        number = "no incident noted" if self.incident is None else f"incident {self.incident}"
+        lines = [f"OFF on target {self.target}: {', '.join(self.features)} ({number}{again})"]
         lines += [f"confirmed by {each.server} after {each.seconds:.1f} s" for each in self.confirmed]
         lines += [f"NOT CONFIRMED: {name}" for name in self.unconfirmed]
         if not self.confirmed and not self.unconfirmed:
@@ -59,11 +59,15 @@ class HostedKilled(Killed):
 
 @dataclass(frozen=True, slots=True)
 class _Was:
-    """How a flag stood: on, or set to off. One that is not set may be on all the same: it may follow another one."""
+    """How a flag stood: on, or set to off. One that is not set may be on all the same: it may follow another one.
+
+    `unknown`: it could not be read.
+    """
 
     on: bool
     set_off: bool
     unset: bool
+    unknown: bool = False
 
 
 async def press(
@@ -82,7 +86,7 @@ async def press(
     noting = _Noting(platform, book, before, moving, entry)
     began, begun = datetime.now(UTC), time.monotonic()
     try:
-        await secrets.put(platform.api, dict.fromkeys(moving, "false"))
+        await flags.put_off(platform.api, moving)
     except (TimedOut, Unavailable, asyncio.CancelledError) as failure:
         # It may have been carried out: what is noted and was not done is skipped by a restore.
         noting.here(failure.kind if isinstance(failure, AgentOpsError) else Kind.INTERRUPTED)
@@ -91,7 +95,9 @@ async def press(
     try:
         await flags.read_back(platform.api, [flags.state(name, None) for name in names], enabled=False)
     except Unverified as failure:
-        raise Unverified(f"{failure.message} (incident {(await written)[0]})", failure.hint) from failure
+        number, _ = await written
+        about = "no incident noted" if number is None else f"incident {number}"
+        raise Unverified(f"{failure.message} ({about})", failure.hint) from failure
     number, changed = await written
     confirmed, missing = await confirm(platform, names, begun, began) if wait else ([], [])
     short = [flag_alias(name) for name in names]
@@ -100,7 +106,7 @@ async def press(
 
 async def planned(platform: SupabasePlatform, book: Book, names: Sequence[str]) -> Plan:
     """What `press` would do, from reading alone."""
-    states = await _states(platform, names, attempts=4)
+    states = await _states(platform, names)
     await book.read()
     known = book.open()
     changed = known is None or any(not was.set_off for was in states.values())
@@ -114,10 +120,12 @@ async def restorable(platform: SupabasePlatform, book: Book, number: int) -> Res
     if incident.restored_at is not None:
         return Restorable(number, platform.target, [], [], changed=False)
     was = _was(book, number)
-    states = await _states(platform, list(was), attempts=4)
-    mine = [flag_alias(name) for name in was if was[name].on and states[name].set_off]
-    kept = [flag_alias(name) for name in was if not states[name].set_off]
-    return Restorable(number, platform.target, mine, kept, changed=True)
+    states = await _states(platform, list(was))
+    off = [name for name in was if states[name].set_off]
+    mine = [flag_alias(name) for name in off if was[name].on]
+    unknown = [flag_alias(name) for name in off if was[name].unknown]
+    kept = [flag_alias(name) for name in was if name not in off]
+    return Restorable(number, platform.target, mine, kept, changed=True, unknown=unknown)
 
 
 async def restore(platform: SupabasePlatform, book: Book, number: int, *, actor: str) -> Restored:
@@ -142,7 +150,7 @@ async def restore(platform: SupabasePlatform, book: Book, number: int, *, actor:
             await flags.read_back(platform.api, on, enabled=True)
         book.note({"action": RESTORED, "by": actor}, number=number)
         done.extend(acts)
-    return Restored(number, platform.target, plan.restored, plan.kept, changed=True)
+    return Restored(number, platform.target, plan.restored, plan.kept, changed=True, unknown=plan.unknown)
 
 
 def _require_all(changes: Sequence[SecretChange], number: int) -> None:
@@ -158,11 +166,8 @@ def _require_all(changes: Sequence[SecretChange], number: int) -> None:
 
 async def _before(platform: SupabasePlatform, names: Sequence[str]) -> dict[str, _Was] | None:
     """How the flags stand; None where that cannot be read at once: it is for the record only."""
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            return await _states(platform, names, attempts=1)
-    except (AgentOpsError, TimeoutError):
-        return None
+    digests = await flags.glanced(platform.api)
+    return None if digests is None else _standing(names, digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +182,17 @@ class _Noting:
 
     def here(self, kind: Kind) -> None:
         """On this machine alone, sent with a later command: the switch may have been carried out, or not."""
+        number: int | None = None
         try:
-            number = self.book.note(self._whole(), number=None).content["id"]
+            whole = self._whole()
+            number = self.book.note(whole, number=None).content["id"]
+            self._tell_unknown(whole)
         except AgentOpsError as failure:
-            number = self._unwritten(failure)
+            self._unwritten(failure)
         audit.write(self.platform, audit.failed(self._acts(number), kind))
 
-    async def everywhere(self) -> tuple[int, bool]:
-        """In the books; the incident's number (0: none could be written), and whether anything changed.
+    async def everywhere(self) -> tuple[int | None, bool]:
+        """In the books; the incident's number (None: it could not be written), and whether anything changed.
 
         One that changes nothing and finds an open incident is the same incident, and leaves no entry.
         """
@@ -197,25 +205,37 @@ class _Noting:
             known = self._open()
             if known is not None and not self.moving:
                 return known.id, False
+        number: int | None = None
         try:
-            number = await self.book.write(self._whole(), number=None)
+            whole = self._whole()
+            number = await self.book.write(whole, number=None)
+            self._tell_unknown(whole)
         except AgentOpsError as failure:
-            number = self._unwritten(failure)
+            self._unwritten(failure)
         audit.write(self.platform, self._acts(number))
         await self.platform.books.send()
         self.platform.books.remark()
         return number, True
 
     def _whole(self) -> dict[str, Any]:
-        """With how it was before. Unread, an open incident knows it; without one all were on, to be safe."""
+        """With how it was before. Unread, an open incident knows it of its own features; of others nobody does."""
         names: list[str] = self.entry["features"]
         if self.before is None:
-            return {**self.entry, "switched_off": [] if self._open() else names, "unset": []}
+            known = self._open()
+            unknown = [name for name in names if known is None or flag_alias(name) not in known.features]
+            about = {"unknown": unknown} if unknown else {}
+            return {**self.entry, "switched_off": [], "unset": [], **about}
         return {
             **self.entry,
             "switched_off": [name for name in names if self.before[name].on],
             "unset": [name for name in names if self.before[name].unset],
         }
+
+    def _tell_unknown(self, whole: dict[str, Any]) -> None:
+        names = [flag_alias(name) for name in whole.get("unknown", [])]
+        if names:
+            words = f"how {', '.join(names)} stood before could not be read, so a restore leaves them off"
+            self.platform.told(f"note: {words}; to switch them on: agentops flags enable {' '.join(names)}")
 
     def _open(self) -> Incident | None:
         """The open incident; none where the book cannot be read, which holds nothing up."""
@@ -224,30 +244,44 @@ class _Noting:
         except AgentOpsError:
             return None
 
-    def _acts(self, number: int) -> list[Act]:
+    def _acts(self, number: int | None) -> list[Act]:
         about = {"features": self.entry["features"], "reason": self.entry["reason"]}
         switched = [audit.Act("flag.disable", name, {"incident": number}) for name in self.moving]
-        return [*switched, audit.Act("incident.kill-switch", str(number), about)]
+        return [*switched, audit.Act("incident.kill-switch", "" if number is None else str(number), about)]
 
-    def _unwritten(self, failure: AgentOpsError) -> int:
-        names = " ".join(flag_alias(name) for name in self._whole()["switched_off"])
-        self.platform.told(f"note: {failure.message}; to put it back: agentops flags enable {names}")
-        return 0
+    def _unwritten(self, failure: AgentOpsError) -> None:
+        """Say how else it is put back: no incident knows it."""
+        on = [name for name in self.moving if self.before is None or self.before[name].on]
+        names = " ".join(flag_alias(name) for name in on)
+        known = "to put it back" if self.before is not None else "how they stood before could not be read; to put back"
+        back = f"{known}: agentops flags enable {names}" if on else "none of them was on"
+        self.platform.told(f"note: {failure.message}; {back}")
 
 
 def _was(book: Book, number: int) -> dict[str, _Was]:
-    """How the flags that an incident switched off stood before; what was written first counts."""
+    """How the flags that an incident switched off stood before; what was written first counts, and known is more."""
     found: dict[str, _Was] = {}
     for entry in book.entries():
         if entry["id"] == number and entry["action"] == SWITCHED:
             unset = entry.get("unset", [])
             for name in dict.fromkeys([*entry["switched_off"], *unset]):
-                found.setdefault(name, _Was(name in entry["switched_off"], set_off=False, unset=name in unset))
+                if name not in found or found[name].unknown:
+                    found[name] = _Was(name in entry["switched_off"], set_off=False, unset=name in unset)
+            for name in _texts(entry.get("unknown")):
+                found.setdefault(name, _Was(on=False, set_off=False, unset=False, unknown=True))
     return found
 
 
-async def _states(platform: SupabasePlatform, names: Sequence[str], *, attempts: int) -> dict[str, _Was]:
-    digests = await secrets.digests(platform.api, attempts=attempts)
+def _texts(found: object) -> list[str]:
+    """The texts of a list, nothing where it is none: others write to the project's database, too."""
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+
+
+async def _states(platform: SupabasePlatform, names: Sequence[str]) -> dict[str, _Was]:
+    return _standing(names, await secrets.digests(platform.api))
+
+
+def _standing(names: Sequence[str], digests: Mapping[str, str]) -> dict[str, _Was]:
     effective = {flag.secret: flag for flag in flags.found(digests)}
     return {
         name: _Was(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentops.counts import counted
@@ -42,9 +42,12 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """What the kill switch did. Where something may still run, `unconfirmed` says who, or `drained_seconds` is None."""
+    """What the kill switch did. Where something may still run, `unconfirmed` says who, or `drained_seconds` is None.
 
-    incident: int
+    `incident` is None where it could not be written down.
+    """
+
+    incident: int | None
     target: str
     features: list[str]
     changed: bool
@@ -90,21 +93,33 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was put back; `kept` are flags that somebody switched since, which stay as they are."""
+    """What was put back; `kept` are flags that somebody switched since, which stay as they are.
+
+    `unknown` are flags that stay off, because nobody could tell how they stood before; of a hosted project only.
+    """
 
     incident: int
     target: str
     restored: list[str]
     kept: list[str]
     changed: bool
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> str:
+        """What is put back, and what is left off, for eyes."""
+        back = ", ".join(self.restored) or ("nothing" if self.unknown else "nothing (nothing was on)")
+        if not self.unknown:
+            return back
+        left, typed = ", ".join(self.unknown), " ".join(self.unknown)
+        return f"{back}; left off, for how they stood before could not be read: {left} (agentops flags enable {typed})"
 
     def text(self) -> str:
         """One line for eyes."""
         if not self.changed:
             return f"incident {self.incident} is restored already"
         kept = f"; left as somebody set them since: {', '.join(self.kept)}" if self.kept else ""
-        names = ", ".join(self.restored) or "nothing (nothing was on)"
-        return f"incident {self.incident} restored on target {self.target}: {names}{kept}"
+        return f"incident {self.incident} restored on target {self.target}: {self.names}{kept}"
 
 
 class Restorable(Restored):
@@ -116,8 +131,7 @@ class Restorable(Restored):
         """One line for eyes."""
         if not self.changed:
             return f"incident {self.incident} is restored already"
-        names = ", ".join(self.restored) or "nothing (nothing was on)"
-        return f"would put back on target {self.target}: {names} (incident {self.incident})"
+        return f"would put back on target {self.target}: {self.names} (incident {self.incident})"
 
 
 async def press(queries: Queries, target: str, names: Sequence[str], *, reason: str, actor: str) -> Killed:

@@ -1,6 +1,6 @@
 """Carries a runbook out: each command through the same door as a typed one, each manual step read by a person.
 
-steps → say what runs → dispatch(argv) → verify → next, until the end or the first step that fails
+steps → say what runs → dispatch(argv) → verify → next, until the end or the first step that fails and stops it
 
 A command that ends with 3 has looked and found something (a difference, a degraded part): that is an answer, and the
 next step follows. What stands under `verify` must end with 0.
@@ -49,14 +49,16 @@ def plan(book: Runbook, values: Mapping[str, str]) -> list[Done]:
 
 
 async def run(book: Runbook, values: Mapping[str, str], hands: Hands) -> list[Done]:
-    """Do every step in order; after the first that fails, the rest is `not_run`."""
+    """Do every step in order; after the first that fails, unless its `stop` is false, the rest is `not_run`."""
     done: list[Done] = []
+    stopped = False
     for step in book.steps:
-        if done and done[-1].status in {"failed", "not_run"}:
+        if stopped:
             done.append(Done(step.number, _what(step, values), "not_run"))
             continue
         hands.say(f"\n[{step.number}/{len(book.steps)}] {fill(step.heading or '', values)}".rstrip())
         done.append(await _do(step, values, hands))
+        stopped = step.stop and done[-1].status == "failed"
     return done
 
 

@@ -7,6 +7,7 @@ inputs:
 steps:
   - run: deploy {slug}              an agentops command line, without the word agentops
     verify: health functions        a command line that must exit 0
+    stop: false                     what fails here does not keep the next steps from being done
   - title: Tell the team
     manual: Post in #incidents …    words for a person, who does this step by hand
 """
@@ -28,7 +29,7 @@ _PACKAGED = Path(__file__).parent.parent / "_runbooks"
 _CHECKOUT = Path(__file__).parents[3] / "runbooks"
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _RUNBOOK_KEYS = {"title", "why", "inputs", "steps"}
-_STEP_KEYS = {"title", "run", "manual", "verify"}
+_STEP_KEYS = {"title", "run", "manual", "verify", "stop"}
 _INPUT_KEYS = {"description", "default", "example"}
 
 
@@ -44,13 +45,17 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: `run`, a command line without the word agentops, or `manual`, words; `verify` must exit 0 after it."""
+    """One step: `run`, a command line without the word agentops, or `manual`, words; `verify` must exit 0 after it.
+
+    `stop`: whether the runbook ends where this step fails.
+    """
 
     number: int
     title: str | None
     run: str | None
     manual: str | None
     verify: str | None
+    stop: bool = True
 
     @property
     def heading(self) -> str | None:
@@ -170,7 +175,10 @@ def _step(entry: object, number: int, file: str, inputs: tuple[Input, ...]) -> S
         if text and key in {"run", "verify"}:
             _check_line(text, where, key)
         texts[key] = text
-    return Step(number, **texts)
+    stop = content.get("stop", True)
+    if not isinstance(stop, bool):
+        raise _wrong(where, "`stop` is true or false")
+    return Step(number, **texts, stop=stop)
 
 
 def _check_line(line: str, where: str, key: str) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from agentops.sql import statements
-from agentops.store.storable import storable
+from agentops.storable import storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

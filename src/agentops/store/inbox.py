@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from agentops.errors import Conflict
 from agentops.sql import statements
+from agentops.storable import storable
 from agentops.store import conversations
 from agentops.store.conversations import LEASE_SECONDS, Lease, LeaseLost
-from agentops.store.storable import storable
 from agentops.store.turns import TOOL_CALLS, TOOL_CALLS_SECONDS
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ ATTEMPTS = 5
 # Turns that ended without a word took their worker along. Most often the message is not to blame (the worker was
 # killed), so it gets more of them before it is.
 BEGUN_AT_MOST = 12
+# How often a batch is tried whose customers are being changed elsewhere.
+RECEIVED_AT_MOST = 4
 # How many messages of one conversation a claim takes; the rest follow in the next one.
 TAKEN = 20
 KEEP_DAYS = 30
@@ -151,11 +155,14 @@ class Begun:
 
 
 async def receive(
-    queries: Queries, slug: str, correlation_id: str, flag: str, messages: Sequence[Incoming]
+    database: Database, slug: str, correlation_id: str, flag: str, messages: Sequence[Incoming]
 ) -> Received:
     """Store a batch in one transaction and wake the workers once; what is known already is left alone.
 
     With the flag off everything is stored as skipped, and switching it on later answers none of it.
+
+    Raises:
+        Conflict: customers of the batch were changing elsewhere, again and again; nothing is stored.
     """
     batch = [
         {
@@ -177,7 +184,7 @@ async def receive(
         "flag": flag,
         "channel": CHANNEL,
     }
-    row = (await queries.query(_SQL["receive"], parameters))[0]
+    row = await _received(database, parameters)
     new: Counter[str] = Counter(row["new"])
     known = []
     for message in messages:
@@ -186,6 +193,14 @@ async def receive(
         else:
             known.append(message.message_id)
     return Received(row["queued"], row["skipped"], tuple(known), row["enabled"], tuple(row["moved"]))
+
+
+async def _received(database: Database, parameters: Mapping[str, Any]) -> Row:
+    """Who becomes known by user id here and by phone there at the same moment is seen by the next attempt."""
+    for _ in range(RECEIVED_AT_MOST - 1):
+        with suppress(Conflict):
+            return (await database.query(_SQL["receive"], parameters))[0]
+    return (await database.query(_SQL["receive"], parameters))[0]
 
 
 async def expire(queries: Queries, batch: int = EXPIRE_BATCH) -> int:

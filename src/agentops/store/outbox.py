@@ -20,9 +20,9 @@ from uuid import UUID
 
 from agentops.errors import AgentOpsError, Kind, NotFound
 from agentops.sql import statements
+from agentops.storable import storable
 from agentops.store.conversations import LeaseLost
 from agentops.store.inbox import CHANNEL
-from agentops.store.storable import storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

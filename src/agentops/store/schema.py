@@ -70,6 +70,12 @@ async def wall_missing(queries: Queries) -> str | None:
     return why
 
 
+async def owners_wall_missing(queries: Queries) -> str | None:
+    """The same about the user who owns our schema, where another one asks (schema version 2 and later)."""
+    why: str | None = (await queries.query(_SQL["owners_wall_missing"]))[0]["why"]
+    return why
+
+
 async def build_wall(queries: Queries) -> str | None:
     """Build what is missing of the second wall; why it could not be, or None where it stands."""
     why: str | None = (await queries.query(_SQL["build_wall"]))[0]["why"]

@@ -54,5 +54,24 @@ select current_setting('server_version') as version;
 -- wall_missing --
 select agentops.wall_missing() as why;
 
+-- owners_wall_missing --
+-- As agentops.wall_missing(), but about the user who owns our schema, whoever asks: a hosted project's database is read
+-- as a user of its own, who never does anything for a customer.
+select case
+    when r.oid is null then 'the role agentops_agent does not exist'
+    when not pg_has_role(o.oid, r.oid, case when current_setting('server_version_num')::int >= 160000
+                                            then 'SET' else 'MEMBER' end)
+        then 'the database user ' || o.rolname || ' may not act as agentops_agent'
+    when exists (select from agentops.wall_rules() w join pg_class c on c.oid = to_regclass(w.name)
+                 where not c.relrowsecurity
+                    or not exists (select from pg_policy p
+                                   where p.polrelid = c.oid and p.polname = 'agentops_only_own'))
+        then 'row-level security does not stand on every table'
+    when not has_table_privilege(r.oid, 'public.vouchers', 'insert')
+        then 'agentops_agent may not write vouchers'
+end as why
+from pg_class m join pg_roles o on o.oid = m.relowner left join pg_roles r on r.rolname = 'agentops_agent'
+where m.oid = to_regclass('agentops.migrations');
+
 -- build_wall --
 select agentops.build_wall() as why;

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentops.sql import statements
+from agentops.storable import storable
 from agentops.store.conversations import LeaseLost
-from agentops.store.storable import storable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

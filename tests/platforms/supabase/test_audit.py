@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import threading
@@ -10,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.responses import JSONResponse
 
+from agentops.errors import AgentOpsError
+from agentops.platforms.supabase import SupabasePlatform, audit
+from agentops.platforms.supabase.management import Management
 from tests.commands.line import typed
 from tests.fakes import cli
 from tests.fakes.machines import audited, lines, stored
+from tests.fakes.management_api import REF, TOKEN
 from tests.platforms.supabase.deploying import answering, deployed, until
 
 if TYPE_CHECKING:
@@ -159,3 +164,51 @@ def test_a_full_disk_is_said_and_keeps_nothing_from_being_done(tmp_path: Path, p
     done = typed("secrets", "set", "A=x")
     assert (done.code, project_api.secrets) == (0, {"A": "x"})
     assert "no audit entry of it" in done.err
+
+
+class TestRecord:
+    """What must not be done without its entry."""
+
+    def reveal(self, api: ManagementApi, home: Path) -> list[str]:
+        told: list[str] = []
+
+        async def run() -> None:
+            state = home / "supabase" / REF
+            platform = SupabasePlatform(
+                Management(REF, TOKEN, base_url=api.url), api.url, state=state, actor="ada@there", told=told.append
+            )
+            try:
+                await audit.record(platform, [audit.Act("function.reveal", "ai-one")])
+            finally:
+                await platform.close()
+
+        asyncio.run(run())
+        return told
+
+    def test_it_is_in_the_file_and_in_the_database(self, shared_project: ManagementApi, tmp_path: Path) -> None:
+        assert self.reveal(shared_project, tmp_path) == []
+        assert audited(shared_project) == [("ada@there", "function.reveal", "ai-one")]
+        assert (tmp_path / "supabase" / REF / "audit.jsonl").read_text().count("function.reveal") == 1
+
+    def test_where_it_cannot_be_written_down_the_database_is_enough(
+        self, shared_project: ManagementApi, tmp_path: Path
+    ) -> None:
+        (tmp_path / "supabase").write_text("a file where a folder should be")
+        (said,) = self.reveal(shared_project, tmp_path)
+        assert "audit.jsonl could not be written" in said
+        assert said.endswith("; the project's database has the entry")
+        assert audited(shared_project) == [("ada@there", "function.reveal", "ai-one")]
+
+    def test_without_either_it_fails(self, project_api: ManagementApi, tmp_path: Path) -> None:
+        (tmp_path / "supabase").write_text("a file where a folder should be")
+        with pytest.raises(AgentOpsError, match=r"audit\.jsonl could not be written"):
+            self.reveal(project_api, tmp_path)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_full_disk_keeps_no_entry_from_the_database(tmp_path: Path, shared_project: ManagementApi) -> None:
+    (tmp_path / "home-of-ada").mkdir()
+    (tmp_path / "home-of-ada" / "supabase").write_text("a file where the folder should be")
+    done = typed("flags", "disable", "chat")
+    assert (done.code, done.err.count("no audit entry of it on this machine")) == (0, 1)
+    assert audited(shared_project) == [("ada@there", "flag.disable", CHAT)]

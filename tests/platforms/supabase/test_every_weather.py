@@ -29,11 +29,11 @@ WRITES = (
     "deploy delete ai-one --yes",
     "secrets set FEATURE_AGENT_CHAT=off",
     "secrets unset OLD --yes",
-    "flags disable chat",
+    "flags enable voice",
 )
-# It goes on where nothing can be read, so what is wrong is met by its one POST.
-KILL_SWITCH = "incident kill-switch"
-LINES = (*READS, *WRITES, KILL_SWITCH)
+# They go on where nothing can be read, so what is wrong is met by their one POST.
+OFF = ("flags disable chat", "incident kill-switch")
+LINES = (*READS, *WRITES, *OFF)
 
 
 def status(code: int) -> Refuse:
@@ -90,7 +90,7 @@ def told(line: str, code: int, *words: str) -> tuple[str, str]:
 def test_every_refusal_is_a_sentence_and_a_next_step(api: ManagementApi, weather: str) -> None:
     api.refuse, code, lost = WEATHER[weather]
     for line in LINES:
-        told(line, lost if line == KILL_SWITCH else code)
+        told(line, lost if line in OFF else code)
     assert api.secrets == {"FEATURE_AGENT_CHAT": "true", "OLD": "1"}
     assert [each.row["version"] for each in api.functions.values()] == [1]
 
@@ -137,7 +137,7 @@ def test_silence_is_bounded_in_every_command(
     monkeypatch.setattr(management, "ATTEMPTS", 2)
     api.held = lambda _method, path: never if path else None
     for line in LINES:
-        assert "gave no answer within 0.05 s" in told(line, 9 if line == KILL_SWITCH else 69)[0]
+        assert "gave no answer within 0.05 s" in told(line, 9 if line in OFF else 69)[0]
 
 
 def _findings(found: list[dict[str, Any]]) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.responses import JSONResponse, Response
 
+from agentops.platforms.supabase import flags, management
 from tests.commands.line import typed
 
 if TYPE_CHECKING:
@@ -117,3 +120,71 @@ def test_check_foretells_and_sends_nothing(project_api: ManagementApi) -> None:
     assert typed("flags", "disable", "chat", "--check").code == 3
     assert typed("flags", "enable", "chat", "--check").code == 0
     assert project_api.writes == []
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_off_needs_no_read_before(project_api: ManagementApi, status: int) -> None:
+    project_api.secrets = {CHAT: "true"}
+    reads = iter([JSONResponse({"message": "no"}, status)])
+    project_api.refuse = lambda method, path: next(reads, None) if (method, path) == ("GET", "/secrets") else None
+    assert switched("disable", "chat") == [("chat", False, True)]
+    assert project_api.secrets == {CHAT: "false"}
+
+
+def test_a_token_that_may_only_write_switches_off_and_says_that_it_cannot_look(project_api: ManagementApi) -> None:
+    project_api.secrets = {CHAT: "true", VOICE: "true"}
+    project_api.refuse = lambda method, _path: JSONResponse({"message": "no"}, 403) if method == "GET" else None
+    done = typed("flags", "disable", "chat", "voice")
+    assert (done.code, project_api.secrets) == (8, {CHAT: "false", VOICE: "false"})
+    assert "what it took: chat, voice: off" in done.err
+    assert typed("flags", "enable", "chat").code == 4
+    assert typed("flags", "disable", "chat", "--check").code == 4
+
+
+def test_reads_that_hang_hold_no_switching_off_up(project_api: ManagementApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flags, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(flags, "READ_BACK_SECONDS", 0.2)
+    project_api.secrets = {CHAT: "true"}
+    never = threading.Event()
+    project_api.held = lambda method, _path: never if method == "GET" else None
+    begun = time.monotonic()
+    try:
+        done = typed("flags", "disable", "chat")
+    finally:
+        never.set()
+    assert (done.code, project_api.secrets) == (8, {CHAT: "false"})
+    assert time.monotonic() - begun < 15
+    assert "no answer within 0.2 s" in done.err
+
+
+@pytest.mark.parametrize("line", ["flags disable chat", "incident kill-switch"])
+def test_waits_that_the_api_asks_for_are_said_and_bounded(
+    project_api: ManagementApi, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(flags, "OFF_SECONDS", 3.0)
+    monkeypatch.setattr(management, "_LAST_SECONDS", 1.0)
+    project_api.secrets = {CHAT: "true", VOICE: "true"}
+    busy = JSONResponse({"message": "ThrottlerException: Too Many Requests"}, 429, {"retry-after": "60"})
+    project_api.refuse = lambda method, _path: busy if method == "POST" else None
+    begun = time.monotonic()
+    done = typed(*line.split())
+    assert 1 < time.monotonic() - begun < 15
+    assert (done.code, project_api.secrets[CHAT]) == (69, "true")
+    assert "note: Supabase asks to wait 60 s (too many requests); tried again in 2 s all the same\n" in done.err
+    assert len(project_api.writes) == 2
+
+
+def test_an_off_switch_that_never_answers_is_bounded(
+    project_api: ManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flags, "OFF_SECONDS", 0.6)
+    monkeypatch.setattr(management, "_LAST_SECONDS", 0.3)
+    never = threading.Event()
+    project_api.held = lambda method, _path: never if method == "POST" else None
+    begun = time.monotonic()
+    try:
+        done = typed("flags", "disable", "chat")
+    finally:
+        never.set()
+    assert time.monotonic() - begun < 15
+    assert (done.code, "may have been carried out" in done.err) == (9, True)

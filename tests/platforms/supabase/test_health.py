@@ -51,6 +51,7 @@ def test_a_project_that_is_well_is_exit_0_with_the_fields_of_every_target(api: M
         "last-deploy",
         *hosted.SLUGS,
         "secrets",
+        "incidents",
     ]
     assert rows["last-deploy"]["finding"].startswith("ai-")
     assert " version 3, " in rows["last-deploy"]["finding"]
@@ -196,6 +197,41 @@ def test_database_url_is_asked_instead_of_the_api(
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     code, rows = checked("database")
     assert (code, list(rows)) == (1, ["database"])
+
+
+def test_an_incident_that_is_open_is_named(api: ManagementApi) -> None:
+    typed("incident", "kill-switch", "--reason", "drill")
+    assert api.secrets["FEATURE_AGENT_CHAT"] == "false"
+    code, rows = checked()
+    assert code == 3
+    assert (rows["incidents"]["status"], rows["incidents"]["finding"]) == ("degraded", "open: 1 (kill-switch: drill)")
+    assert rows["incidents"]["hint"] == "agentops incident show 1"
+    typed("incident", "restore", "1", "--yes")
+    assert checked()[1]["incidents"]["status"] == "ok"
+
+
+def test_a_stack_behind_the_forwarders_without_a_living_server_fails(
+    api: ManagementApi, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hosted.project(api, monkeypatch, tmp_path, server=database_url):
+        monkeypatch.delenv("AGENTOPS_TARGET", raising=False)
+        code, rows = checked()
+        assert (code, rows["server"]["status"]) == (1, "failed")
+        assert rows["server"]["finding"].startswith(
+            "no web and no worker server is alive on the stack behind, postgres"
+        )
+        assert rows["server"]["hint"].startswith("agentops --target ")
+
+
+def test_what_status_set_for_the_shell_is_no_address_of_the_project(
+    api: ManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    assert api.database_url
+    monkeypatch.setenv("AGENTOPS_EXPORTED", "DATABASE_URL SUPABASE_URL")
+    done = typed("health", "database", "--json")
+    assert (done.code, done.json[0]["status"]) == (0, "ok")
+    assert "over Supabase's API" in done.json[0]["finding"]
 
 
 @pytest.mark.parametrize("away", ["token", "network"])

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from starlette.responses import JSONResponse, Response
 
+from agentops.platforms.supabase import project
 from tests.commands.line import typed
 from tests.fakes import cli
 from tests.platforms.supabase.deploying import answering, deployed, elsewhere, statuses
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
     from pathlib import Path
+    from typing import Self
 
     from tests.fakes.edge import Folder
+    from tests.fakes.machines import Machines
     from tests.fakes.management_api import ManagementApi
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -192,3 +198,81 @@ def test_a_difference_in_a_binary_file_is_said_and_not_printed(project_api: Mana
     assert (code, out.strip()) == (3, f"Binary files active/{file} and here/{file} differ"), err
     shown = cli.run("deploy", "diff", "ai-one", "--json")
     assert (shown[0], json.loads(shown[1])["changed"]) == (3, True)
+
+
+@pytest.mark.parametrize("minutes", [(0, 0, -10), (-60, 0, -10), (0, -20, -40)])
+def test_the_version_before_is_told_by_its_number_and_not_by_anybodys_clock(
+    shared_project: ManagementApi,
+    folder: Folder,
+    machines: Machines,
+    monkeypatch: pytest.MonkeyPatch,
+    minutes: tuple[int, ...],
+) -> None:
+    for text, who, behind in zip(("one", "two", "three"), ("ada", "ada", "eve"), minutes, strict=True):
+        machines.at(who)
+        folder.function("ai-one", text)
+        with monkeypatch.context() as clock:
+            clock.setattr(project, "datetime", running(behind))
+            deployed("ai-one")
+    machines.at("ada")
+    history = typed("deploy", "history", "ai-one", "--json").json
+    assert [(each["version"], each["status"]) for each in history] == [(3, "active"), (2, "stored"), (1, "stored")]
+    assert typed("deploy", "rollback", "ai-one").code == 0
+    assert b"two" in next(iter(shared_project.functions["ai-one"].files.values()))
+    assert typed("deploy", "rollback", "ai-one").code == 0
+    assert b"one" in next(iter(shared_project.functions["ai-one"].files.values()))
+
+
+def running(minutes: int) -> type[datetime]:
+    """A clock that is so much ahead, or behind."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(time.time() + minutes * 60, tz)
+
+    return Clock
+
+
+def test_a_function_made_anew_goes_back_to_its_own_versions_first(project_api: ManagementApi, folder: Folder) -> None:
+    for text in ("one", "two"):
+        folder.function("ai-one", text)
+        deployed("ai-one")
+    assert typed("deploy", "delete", "ai-one", "--yes").code == 0
+    folder.function("ai-one", "three")
+    deployed("ai-one")
+    assert project_api.functions["ai-one"].row["version"] == 1
+    assert typed("deploy", "rollback", "ai-one").code == 0
+    assert b"two" in next(iter(project_api.functions["ai-one"].files.values()))
+
+
+@pytest.mark.parametrize(
+    "there", [{}, {"import_map_path": None}, {"import_map": None}, {"import_map": None, "import_map_path": None}]
+)
+def test_another_import_map_is_another_source(
+    project_api: ManagementApi, folder: Folder, machines: Machines, there: dict[str, object]
+) -> None:
+    folder.function("ai-one")
+    folder.write("functions/ai-one/deno.json", '{"imports": {"a": "npm:a@1"}}')
+    folder.write("functions/ai-one/other.json", '{"imports": {"a": "npm:a@2"}}')
+    machines.at("ada")
+    deployed("ai-one")
+    project_api.functions["ai-one"].row.update(there)
+    machines.at("eve")
+    folder.config('[functions.ai-one]\nimport_map = "./functions/ai-one/other.json"\n')
+    assert statuses(deployed("ai-one")) == {"ai-one": "active"}
+    assert b"/other.json" in project_api.bodies[-1]
+    assert str(project_api.functions["ai-one"].row["import_map_path"]).endswith("/ai-one/other.json")
+
+
+@pytest.mark.parametrize(("there", "status"), [({}, "unchanged"), ({"import_map_path": None}, "active")])
+def test_the_same_import_map_is_the_same_source_where_it_is_told(
+    project_api: ManagementApi, folder: Folder, machines: Machines, there: dict[str, object], status: str
+) -> None:
+    folder.function("ai-one")
+    folder.write("functions/ai-one/deno.json", '{"imports": {"a": "npm:a@1"}}')
+    machines.at("ada")
+    deployed("ai-one")
+    project_api.functions["ai-one"].row.update(there)
+    machines.at("eve")
+    assert statuses(deployed("ai-one")) == {"ai-one": status}

@@ -109,9 +109,9 @@ def test_what_was_only_found_is_this_machines_affair(
     elsewhere(shared_project, "ai-one", "theirs")
     folder.function("ai-one", "mine")
     deployed("ai-one")
-    assert [each["origin"] for each in stored(shared_project, "deployments")] == [
-        str(folder.path / "supabase/functions/ai-one")
-    ]
+    assert {(each["version"], each["origin"]) for each in stored(shared_project, "deployments")} == {
+        (2, str(folder.path / "supabase/functions/ai-one"))
+    }
     machines.at("eve")
     assert [each["version"] for each in typed("deploy", "history", "ai-one", "--json").json] == [2]
 
@@ -167,7 +167,7 @@ def test_killed_between_file_and_database_the_deploy_is_told_by_the_next_command
         until(lambda: any("add_project_entries" in statement for _, statement in shared_project.statements))
         process.kill()
         process.communicate(timeout=40)
-        assert len(lines("deployments.jsonl")) == 1
+        assert len(lines("deployments.jsonl")) == 2, "it was deployed; it answered"
         # The request dies with its process.
         shared_project.held = lambda _method, _below: None
         assert stored(shared_project, "deployments") == []

@@ -150,6 +150,55 @@ def test_what_looks_like_a_phone_number_is_masked_whoever_printed_it(api: Manage
     asyncio.run(scenario())
 
 
+PHONE = "+250788123456"
+
+
+def test_no_field_shows_a_phone_number_whichever_it_stands_in(api: ManagementApi) -> None:
+    event = {"event": f"call.{PHONE}", "correlation_id": f"call-{PHONE}", "function": f"fn {PHONE}", PHONE: {PHONE: 1}}
+    console(api, json.dumps({**event, "voucher_id": PHONE, "level": PHONE, "n": 250788123456}))
+    call = {"request.pathname": f"/functions/v1/{PHONE[1:]}", "request.method": f"GET {PHONE}"}
+    api.log("function_edge_logs", "", None, **call, execution_id=PHONE)
+    api.log("function_logs", "words", None, function_id=PHONE, level="info", event_type=PHONE)
+
+    async def scenario() -> None:
+        async with reading(api) as reader:
+            lines = await reader.shown()
+            assert sorted(line.event for line in lines) == ["call.+2507***456", "invocation", "runtime.+2507***456"]
+            assert {line.function for line in lines} == {"fn +2507***456", "+2507***456", "25078***456"}
+            assert "78812" not in json.dumps([line.json() for line in lines])
+
+    asyncio.run(scenario())
+
+
+def test_what_only_looks_like_one_stays(api: ManagementApi) -> None:
+    slug, number = "fn-250788123456", "0b0e7a4e-8b1c-4f5e-9f6d-123456789012"
+    api.functions[slug] = Deployed({"id": number, "slug": slug, "version": 1, "status": "ACTIVE"}, {}, "")
+    api.log("function_edge_logs", "", None, **{"request.pathname": f"/functions/v1/{slug}"}, execution_id=number)
+    api.log("function_logs", ours("ai.one", correlation=number), None, function_id=number)
+
+    async def scenario() -> None:
+        async with reading(api) as reader:
+            (called,) = await reader.shown(slugs=(slug,), event="invocation")
+            assert (called.function, called.data["execution_id"]) == (slug, number)
+            (line,) = await reader.shown(correlation_id=number)
+            assert line.correlation_id == number
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("wanted", [f"call-{PHONE}", "call-+2507***456"])
+def test_a_masked_correlation_id_is_found_as_it_was_sent_and_as_it_is_shown(api: ManagementApi, wanted: str) -> None:
+    console(api, ours("ai.one", correlation=f"call-{PHONE}"))
+    console(api, ours("ai.two", correlation="call-+250788999999"))
+
+    async def scenario() -> None:
+        async with reading(api) as reader:
+            (line,) = await reader.shown(correlation_id=wanted)
+            assert (line.event, line.correlation_id) == ("ai.one", "call-+2507***456")
+
+    asyncio.run(scenario())
+
+
 def test_every_filter_holds_for_what_is_shown(api: ManagementApi) -> None:
     now = datetime.now(UTC)
     console(api, ours("ai.one.error", 1, level="error"), now - timedelta(minutes=3))

@@ -184,3 +184,37 @@ def test_a_switch_that_is_refused_because_another_came_first_is_a_conflict(
     assert done.code == 7
     assert "nothing was switched: somebody else deployed ai-two meanwhile" in done.err
     assert "agentops deploy history ai-two" in done.err
+
+
+@pytest.mark.usefixtures("hasty")
+def test_another_source_under_the_same_number_is_somebody_elses_where_the_api_names_no_hash(
+    project_api: ManagementApi, folder: Folder
+) -> None:
+    folder.function("ai-one", "mine")
+
+    def theirs(api: ManagementApi) -> None:
+        there = api.functions["ai-one"]
+        there.row.pop("ezbr_sha256", None)
+        there.files = dict.fromkeys(there.files, b"Deno.serve(() => new Response('theirs'));\n")
+
+    project_api.after = theirs
+    (result,) = deployed("ai-one", code=7)
+    assert (result["status"], result["finding"]) == ("replaced", "somebody else deployed it meanwhile: version 1 runs")
+    project_api.after = lambda api: api.functions["ai-one"].row.pop("ezbr_sha256", None) and None
+    # Mine does not run because it had that number: it is listed, kept, and sent again.
+    history = typed("deploy", "history", "ai-one", "--json").json
+    assert [(each["status"], each["deployed_by"]) for each in history] == [
+        ("active", "unknown"),
+        ("stored", "tester@here"),
+    ]
+    assert typed("deploy", "ai-one", "--check").code == 3
+    assert deployed("ai-one")[0]["version"] == 2
+    assert b"mine" in next(iter(project_api.functions["ai-one"].files.values()))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_without_a_hash_a_source_that_cannot_be_read_is_no_proof(project_api: ManagementApi, folder: Folder) -> None:
+    folder.function("ai-one")
+    project_api.after = lambda api: api.functions["ai-one"].row.pop("ezbr_sha256", None) and None
+    project_api.refuse = answering("GET", ".*/body", lambda: JSONResponse({"message": "no"}, 403))
+    assert deployed("ai-one")[0]["status"] == "active"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from agentops.errors import AgentOpsError, Conflict, NotAuthorised, TimedOut, Unavailable, UsageError
@@ -16,7 +19,11 @@ if TYPE_CHECKING:
 
     from agentops.platforms import Row
 
+# What psycopg logs of a connection that was given up, our own error says; whoever sets up logging hears it still.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
 CONNECT_SECONDS = 5
+_PORT = re.compile(r"[0-9]{0,5}")
 _MISSING = (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn, errors.InvalidSchemaName)
 _BUSY = (
     errors.LockNotAvailable,
@@ -35,6 +42,7 @@ async def connect(url: str) -> psycopg.AsyncConnection[Row]:
         NotAuthorised: PostgreSQL refuses the user.
         Unavailable: nobody answers there.
     """
+    _check(url)
     with translated():
         return await psycopg.AsyncConnection.connect(
             url,
@@ -43,6 +51,25 @@ async def connect(url: str) -> psycopg.AsyncConnection[Row]:
             connect_timeout=CONNECT_SECONDS,
             application_name="agentops",
         )
+
+
+def _check(url: str) -> None:
+    """Refuse what would fail with the whole address in the words, or with the piece of a password that looks like more.
+
+    An @ or / that stands in a password as it is makes what follows it a host or a port.
+    """
+    try:
+        told = conninfo_to_dict(url)
+    except (psycopg.ProgrammingError, UnicodeError):
+        raise _not_valid() from None  # the cause would say it all again under --debug
+    hosts, ports = (str(told.get(name) or "") for name in ("host", "port"))
+    if "@" in hosts.partition("/")[0] or not all(_PORT.fullmatch(port) for port in ports.split(",")):
+        raise _not_valid()
+
+
+def _not_valid() -> UsageError:
+    hint = "postgresql://user:password@host:5432/database, with @ : / ? % of a password as %40 %3A %2F %3F %25"
+    return UsageError("the database address is not valid", hint)
 
 
 async def run(
@@ -82,9 +109,7 @@ def translate(error: psycopg.Error) -> AgentOpsError:
     if isinstance(error, _CLASH):
         return Conflict(f"someone else changed it at the same time: {words}", "look again, then repeat the command")
     if error.sqlstate is None and isinstance(error, psycopg.ProgrammingError):
-        return UsageError(
-            f"the database address is not valid: {words}", "postgresql://user:password@host:5432/database"
-        )
+        return _not_valid()
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
         if "authentication failed" in words or "no password supplied" in words:
             return NotAuthorised(f"PostgreSQL refuses the user: {words}", "look at the user and password of the target")

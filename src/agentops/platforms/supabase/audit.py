@@ -4,14 +4,15 @@
       ├─ ended well                → done
       └─ failed, or interrupted    → what was asked for, with its outcome, where anything had been sent
 
-Around every change there is, in `SupabasePlatform`; the kill switch notes its own (incidents/hosted.py).
+Around every change there is, in `SupabasePlatform`; the kill switch notes its own (incidents/hosted.py). What must
+not be done without its entry is written down before: `record`.
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentops.errors import AgentOpsError, Kind
 from agentops.settings import TRUTHY, is_flag
@@ -51,7 +52,10 @@ async def auditing(platform: SupabasePlatform, asked: Sequence[Act]) -> AsyncIte
         if platform.api.changes != before:
             write(platform, failed(asked, Kind.INTERRUPTED))
         raise
-    write(platform, done)
+    try:
+        await platform.books.free("audit")
+    finally:
+        write(platform, done)
     await platform.books.send()
     if done:
         platform.books.remark()
@@ -62,17 +66,40 @@ def failed(acts: Iterable[Act], kind: Kind) -> list[Act]:
     return [replace(act, detail={**act.detail, "outcome": kind.label}) for act in acts]
 
 
+async def record(platform: SupabasePlatform, acts: Sequence[Act]) -> None:
+    """Write entries down before what they tell of is done.
+
+    Raises:
+        AgentOpsError: neither this machine nor the project's database has them.
+    """
+    await platform.books.free("audit")
+    try:
+        platform.books.write("audit", _entries(platform, acts))
+    except AgentOpsError as failure:
+        held = [platform.books.hold("audit", entry) for entry in _entries(platform, acts)]
+        await platform.books.send_held("audit", held, failure)
+        return
+    await platform.books.send()
+    platform.books.remark()
+
+
 def write(platform: SupabasePlatform, acts: Sequence[Act]) -> None:
-    """Write entries down; a disk that is full is said, and keeps nothing from being done."""
-    entries = [
-        {"actor": platform.actor, "action": act.action, "subject": act.subject, "detail": dict(act.detail)}
-        for act in acts
-    ]
+    """Write entries down; a disk that is full is said, and keeps nothing from being done or from being sent."""
+    entries = _entries(platform, acts)
     try:
         if entries:
             platform.books.write("audit", entries)
     except AgentOpsError as failure:
-        platform.told(f"note: {failure.message}: no audit entry of it")
+        platform.told(f"note: {failure.message}: no audit entry of it on this machine")
+        for entry in entries:
+            platform.books.hold("audit", entry)
+
+
+def _entries(platform: SupabasePlatform, acts: Sequence[Act]) -> list[dict[str, Any]]:
+    return [
+        {"actor": platform.actor, "action": act.action, "subject": act.subject, "detail": dict(act.detail)}
+        for act in acts
+    ]
 
 
 def of_flags(flags: Iterable[Flag], *, enabled: bool) -> list[Act]:

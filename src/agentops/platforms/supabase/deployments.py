@@ -1,6 +1,6 @@
 """Deploys to a hosted project: what changes, what runs, and the way back.
 
-    deploy(sources) → GET functions → equal to what runs: unchanged (called again, where it had not answered)
+    deploy(sources) → GET functions → equal to what runs: unchanged (called, where nobody has seen it answer)
                     → keep the source that is there → switching.py
     rollback(slug)  → an older source that this machine kept → the same way
     list            → active | drifted | unknown: is it what this machine deployed?
@@ -49,11 +49,11 @@ async def listed(project: Project) -> list[Function]:
 async def history(project: Project, slug: str) -> list[Function]:
     """The versions that are known, whichever machine deployed them, newest first; the API itself keeps none."""
     row = (await project.rows()).get(slug)
-    found: dict[tuple[str, int], Function] = {}
-    for each in project.kept.records(slug):
+    found: dict[tuple[str, int, bool], Function] = {}
+    for each in _by_age(project.kept.records(slug), row):
         status = "active" if row is not None and _is(each, row) else "stored"
         told = Function(slug, each.version, status, each.sha256, each.origin, each.by, each.when)
-        found.setdefault((each.id, each.version), told)
+        found.setdefault((each.id, each.version, each.replaced), told)
     return list(found.values())
 
 
@@ -76,13 +76,15 @@ async def source(project: Project, slug: str) -> Mapping[str, str]:
 async def deploy(
     project: Project, bundles: Sequence[Bundle], *, force: bool, check: bool, jobs: int | None
 ) -> list[Deployment]:
-    """Make each bundle the running version; several of them together or not at all."""
+    """Make each bundle the running version; several of them together or not at all. `check` reads, and no more."""
     there = await project.rows()
     gate = asyncio.Semaphore(jobs or JOBS)
 
     async def planned(wanted: Source) -> bool:
         async with gate:
-            return wanted.slug in there and not force and await _same(project, wanted, there[wanted.slug])
+            if wanted.slug not in there or force:
+                return False
+            return await _same(project, wanted, there[wanted.slug], check=check)
 
     wanted = [_with_jwt(as_source(bundle), there.get(bundle.slug)) for bundle in bundles]
     same = await asyncio.gather(*(planned(each) for each in wanted))
@@ -96,7 +98,7 @@ async def deploy(
             results[each.slug] = Deployment(each.slug, version, changed=True, status="would_change", sha256=each.sha256)
         else:
             changing.append(each)
-    results |= await _answering(project, list(results.values()), there, gate)
+    results |= await _answering(project, list(results.values()), there, gate, check=check)
     if changing:
         results |= await _switched(project, changing, there, gate)
     return [results[bundle.slug] for bundle in bundles]
@@ -110,7 +112,7 @@ async def rollback(project: Project, slug: str, version: int | None, *, check: b
     """
     there = await project.rows()
     row = there.get(slug)
-    records = project.kept.records(slug)
+    records = _by_age(project.kept.records(slug), row)
     now = next((each for each in records if row is not None and _is(each, row)), None)
     found = next((each for each in records if each.version == version), None)
     if version is None:
@@ -123,7 +125,7 @@ async def rollback(project: Project, slug: str, version: int | None, *, check: b
         raise NotFound(f"this machine keeps no {what} of {slug}", ways_from(slug, _others(project, records, now)))
     if now is not None and found.sha256 == now.sha256 and found.verify_jwt == now.verify_jwt:
         same = Deployment(slug, now.version, changed=False, status="unchanged", sha256=now.sha256)
-        return (await _answering(project, [same], there, asyncio.Semaphore(1)))[slug]
+        return (await _answering(project, [same], there, asyncio.Semaphore(1), check=check))[slug]
     if check:
         return Deployment(slug, found.version, changed=True, status="would_change", sha256=found.sha256)
     # What was only found there is ours from now on.
@@ -159,7 +161,7 @@ async def redeploy(project: Project) -> list[Deployment]:
         async with gate:
             known = _known(project, row)
             found = known[1] if known else await _fetched(project, row)
-        if found is None or (found.origin == DOWNLOADED and row.get("import_map") and not found.import_map):
+        if found is None or (found.origin == DOWNLOADED and _lacks_map(found, row)):
             return None
         origin = "redeploy" if found.origin == DOWNLOADED else found.origin
         return replace(found, verify_jwt=bool(row.get("verify_jwt", True)), origin=origin)
@@ -205,19 +207,23 @@ async def _keep_theirs(project: Project, slugs: Sequence[str]) -> None:
 
 
 async def _answering(
-    project: Project, same: Sequence[Deployment], there: Mapping[str, Row], gate: asyncio.Semaphore
+    project: Project, same: Sequence[Deployment], there: Mapping[str, Row], gate: asyncio.Semaphore, *, check: bool
 ) -> dict[str, Deployment]:
-    """Call once more what did not answer after its deploy: it is unverified until it does."""
+    """Call what nobody has seen answer since its deploy: it is unverified until it does. `check` only says so."""
 
     async def called(each: Deployment) -> Deployment:
         known = None if each.changed else _record_of(project, there[each.slug])
-        if known is None or known.answered:
+        if each.changed or (known is not None and known.answered):
             return each
+        if check:
+            words = "it has not been seen to answer since its deploy"
+            return replace(each, status="unverified", finding=words) if known is not None else each
         async with gate:
             finding = await verifying.silence(project, each.slug)
         if finding is not None:
             return replace(each, status="unverified", finding=finding)
-        _noted(project, replace(known, answered=True))
+        if known is not None:
+            _noted(project, replace(known, answered=True))
         return each
 
     return {each.slug: each for each in await asyncio.gather(*map(called, same))}
@@ -228,6 +234,17 @@ def _others(project: Project, records: Sequence[Record], now: Record | None) -> 
     running = now.sha256 if now is not None else None
     others = [each for each in records if each.sha256 != running and project.kept.source(each.sha256) is not None]
     return list(dict.fromkeys(each.version for each in others))
+
+
+def _by_age(records: Sequence[Record], row: Row | None) -> list[Record]:
+    """Records newest first: by their numbers, for the clocks of several machines differ.
+
+    A function that was deleted and made anew counts from 1 again: what is there now goes before what was.
+    """
+    running = row["id"] if row is not None else ""
+    lives = {number: place for place, number in enumerate(dict.fromkeys([running, *(each.id for each in records)]))}
+    # Before there were ids, records had none: they are of the function that runs.
+    return sorted(records, key=lambda each: (lives[each.id or running], -each.version))
 
 
 def _before(records: Sequence[Record], now: Record | None) -> Record | None:
@@ -260,7 +277,8 @@ def _is(known: Record, row: Row) -> bool:
     """Whether what runs is what the record tells of."""
     ezbr = row.get("ezbr_sha256") or ""
     return (
-        known.version == row["version"]
+        not known.replaced
+        and known.version == row["version"]
         and known.id in {"", row["id"]}
         and (not ezbr or not known.ezbr_sha256 or ezbr == known.ezbr_sha256)
         and bool(row.get("verify_jwt", True)) == known.verify_jwt
@@ -268,8 +286,9 @@ def _is(known: Record, row: Row) -> bool:
 
 
 def _record_of(project: Project, row: Row) -> Record | None:
-    """The last word on the version that runs."""
-    return next((each for each in project.kept.records(row["slug"]) if _is(each, row)), None)
+    """The last word on the version that runs, of somebody who deployed it, or saw it answer."""
+    found = (each for each in project.kept.records(row["slug"]) if each.origin != DOWNLOADED and _is(each, row))
+    return next(found, None)
 
 
 def _known(project: Project, row: Row) -> tuple[Record, Source] | None:
@@ -280,31 +299,39 @@ def _known(project: Project, row: Row) -> tuple[Record, Source] | None:
     return None
 
 
-async def _same(project: Project, wanted: Source, row: Row) -> bool:
-    """Whether `wanted` runs already. What was deployed elsewhere is fetched, and kept in case it goes."""
+async def _same(project: Project, wanted: Source, row: Row, *, check: bool) -> bool:
+    """Whether `wanted` runs already. What was deployed elsewhere is fetched; unless `check`, kept in case it goes."""
     if row["status"] != "ACTIVE" or bool(row.get("verify_jwt", True)) != wanted.verify_jwt:
         return False
     records = project.kept.records(wanted.slug)
     if any(each.sha256 == wanted.sha256 and _is(each, row) for each in records):
         # Another machine may have deployed it: from now on there is a way back to it from here, too.
-        _keep_source(project, wanted, row["version"])
+        if not check:
+            _keep_source(project, wanted, row["version"])
         return True
     known = _known(project, row)
-    there = known[1] if known else await _fetched(project, row)
+    there = known[1] if known else await (downloads.download(project.api, row) if check else _fetched(project, row))
     if there is None or not _alike(wanted, there, row):
         return False
-    # Equal, with other settings written down or deployed elsewhere: from now on it is known by this hash.
-    by, answered = (known[0].by, known[0].answered) if known else (_UNKNOWN, True)
-    _remember(project, wanted, record(wanted, row, wanted.origin, by, answered=answered))
+    if not check:
+        # Equal, with other settings written down or deployed elsewhere: from now on it is known by this hash.
+        mine = _record_of(project, row)
+        by, answered = (mine.by, mine.answered) if mine is not None else (_UNKNOWN, False)
+        _remember(project, wanted, record(wanted, row, wanted.origin, by, answered=answered))
     return True
 
 
 def _alike(wanted: Source, there: Source, row: Row) -> bool:
     if dict(there.files) != dict(wanted.files) or there.entrypoint != wanted.entrypoint:
         return False
-    if there.origin == DOWNLOADED:  # it does not tell its patterns, and its import map not always
-        return bool(row.get("import_map", bool(wanted.import_map))) == bool(wanted.import_map)
+    if there.origin == DOWNLOADED:  # it does not tell its patterns, and not always which import map it has
+        return not _lacks_map(there, row) and there.import_map == wanted.import_map
     return (there.import_map, there.static_patterns) == (wanted.import_map, wanted.static_patterns)
+
+
+def _lacks_map(there: Source, row: Row) -> bool:
+    """Whether what was fetched runs with an import map, and nothing says with which."""
+    return bool(row.get("import_map") or row.get("import_map_path")) and not there.import_map
 
 
 async def _fetched(project: Project, row: Row) -> Source | None:

@@ -1,10 +1,13 @@
 """Flags are secrets whose digests tell which spelling is set: on, off, or unknown where it is neither.
 
 changed(names) → GET → equal: unchanged → one POST → GET: read back
+
+Switching off waits for no read: where what is set cannot be read at once, all names are sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agentops.platforms.supabase.management import Management
+
+# A look before switching off is for the record; the switch itself, its waits included; reading back.
+LOOK_SECONDS = 3.0
+OFF_SECONDS = 60.0
+READ_BACK_SECONDS = 20.0
 
 
 async def listed(api: Management) -> list[Flag]:
@@ -49,44 +57,68 @@ async def changed(
 
     Raises:
         UsageError: `seconds` is given: nothing there could put the flag back.
-        Unverified: the API took the values and lists others.
+        Unverified: the API took the values, and lists others or none.
     """
     if seconds is not None:
         raise UsageError(
             "--for needs something that puts the flag back, and a hosted project has none",
             "leave --for away and switch it back yourself, or use a stack of your own",
         )
-    before = await secrets.digests(api)
-    known = {flag.secret: flag for flag in found(before)}
-
-    def planned(name: str) -> Flag:
-        # Set to another spelling of the same is as it should be; not set is not, it may follow another flag.
-        equal = name in before and state(name, before[name]).enabled is enabled
-        return replace(known.get(name) or state(name, before.get(name)), changed=not equal)
-
-    plan = [planned(name) for name in dict.fromkeys(names)]
-    moving = {flag.secret: "true" if enabled else "false" for flag in plan if flag.changed}
+    before = await secrets.digests(api) if enabled or check else await glanced(api)
+    plan = [_planned(name, before, enabled=enabled) for name in dict.fromkeys(names)]
+    moving = [flag.secret for flag in plan if flag.changed]
     if check or not moving:
         return plan
-    await secrets.put(api, moving)
+    if enabled:
+        await secrets.put(api, dict.fromkeys(moving, "true"))
+    else:
+        await put_off(api, moving)
     return await read_back(api, plan, enabled=enabled)
+
+
+async def glanced(api: Management) -> dict[str, str] | None:
+    """The digests, as for `found`; None where they cannot be read at once, which holds no switching off up."""
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await secrets.digests(api, attempts=1)
+    except (AgentOpsError, TimeoutError):
+        return None
+
+
+async def put_off(api: Management, names: Sequence[str]) -> None:
+    """Set these flags to false in one request, within OFF_SECONDS; nothing where there are none."""
+    await secrets.put(api, dict.fromkeys(names, "false"), within=OFF_SECONDS)
+
+
+def _planned(name: str, before: Mapping[str, str] | None, *, enabled: bool) -> Flag:
+    """The flag as it stands, and whether it has to be sent; unread, it has."""
+    if before is None:
+        return Flag(flag_alias(name), name, enabled=None, changed=True)
+    known = {flag.secret: flag for flag in found(before)}
+    # Set to another spelling of the same is as it should be; not set is not, it may follow another flag.
+    equal = name in before and state(name, before[name]).enabled is enabled
+    return replace(known.get(name) or state(name, before.get(name)), changed=not equal)
 
 
 async def read_back(api: Management, plan: Sequence[Flag], *, enabled: bool) -> list[Flag]:
     """The flags as the API lists them now.
 
     Raises:
-        Unverified: one of them is not `enabled` as it should be, or they cannot be read.
+        Unverified: one of them is not `enabled` as it should be, or they cannot be read within READ_BACK_SECONDS.
     """
+    word = "on" if enabled else "off"
+    sent = f"{', '.join(flag.name for flag in plan)}: {word}"
     try:
-        after = await secrets.digests(api)
-    except AgentOpsError as failure:
-        words = f"Supabase took the change, but it could not be read back: {failure.message}"
+        async with asyncio.timeout(READ_BACK_SECONDS):
+            after = await secrets.digests(api)
+    except (AgentOpsError, TimeoutError) as failure:
+        late = f"no answer within {READ_BACK_SECONDS:g} s"
+        why = failure.message if isinstance(failure, AgentOpsError) else late
+        words = f"Supabase took the change, but it could not be read back: {why}; what it took: {sent}"
         raise Unverified(words, "agentops flags list") from failure
     flags = [replace(state(flag.secret, after.get(flag.secret)), changed=flag.changed) for flag in plan]
     wrong = [flag.name for flag in flags if flag.enabled is not enabled]
     if wrong:
-        word = "on" if enabled else "off"
         raise Unverified(
             f"Supabase took the change, but does not list {', '.join(wrong)} as {word}", "agentops flags list"
         )

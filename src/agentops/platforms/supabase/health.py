@@ -62,14 +62,17 @@ class Finding:
     hint: str | None
 
 
-async def bounded(verdict: Awaitable[Verdict], seconds: float | None = None) -> Verdict:
-    """A verdict, or that it took too long (default: `ANSWER_SECONDS`)."""
+async def bounded(
+    verdict: Awaitable[Verdict], seconds: float | None = None, *, what: str = "Supabase's API"
+) -> Verdict:
+    """A verdict, or that `what` took too long (default: `ANSWER_SECONDS`)."""
     limit = ANSWER_SECONDS if seconds is None else seconds
     try:
         async with asyncio.timeout(limit):
             return await verdict
     except TimeoutError:
-        return "failed", f"Supabase's API gave no answer within {limit:.0f} s", "try again; https://status.supabase.com"
+        hint = "try again; https://status.supabase.com" if what.startswith("Supabase") else "see whether it runs"
+        return "failed", f"{what} gave no answer within {limit:.0f} s", hint
 
 
 async def standing(platform: SupabasePlatform) -> list[Finding]:

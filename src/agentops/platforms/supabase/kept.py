@@ -45,6 +45,8 @@ class Record:
     id: str = ""
     # Whether it answered when it was called after its deploy; where not, the next deploy calls it again.
     answered: bool = True
+    # Somebody else's deploy took the very same number: what runs under it is theirs.
+    replaced: bool = False
 
     @property
     def when(self) -> datetime:

@@ -4,7 +4,7 @@
     row of function_logs      → our JSON line, or any console line as event `console`
     row of function_edge_logs → event `invocation` (by path, so that 429 and 5xx show)
 
-Functions of one's own may print anything: what looks like a phone number is masked here too.
+Functions of one's own may print anything, in any field: what looks like a phone number is masked here too.
 
 The stream is late by seconds to minutes, so a follower looks back and forgets nothing it has shown. An error of the
 query comes in a 200. SQL is ClickHouse's; times are given beside it, always both.
@@ -24,9 +24,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from agentops.errors import Unavailable
-from agentops.events import LEVELS, scrubbed
+from agentops.events import LEVELS
 from agentops.platforms import LogLine
 from agentops.platforms.supabase import deployments
+from agentops.redact import scrub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -166,7 +167,9 @@ class _Reader:
             calls.append(f"match(log_attributes['request.pathname'], {_quoted(f'^/functions/v1/({paths})(/|$)')})")
         where = [f"(({' and '.join(console)}) or ({' and '.join(calls)}))"]
         # A first sieve only: the program looks at the parsed line again.
-        if wanted.correlation_id and wanted.correlation_id.isascii():
+        # As it was shown: the stream has what the mask stands for.
+        masked = wanted.correlation_id is not None and "***" in wanted.correlation_id
+        if wanted.correlation_id and wanted.correlation_id.isascii() and not masked:
             where.append(_holds(wanted.correlation_id))
         if wanted.customers:
             where.append(f"({' or '.join(map(_holds, wanted.customers))})")
@@ -184,7 +187,7 @@ class _Reader:
             not wanted.slugs or line.function in wanted.slugs,
             wanted.level is None or LEVELS.index(line.level) >= LEVELS.index(wanted.level),
             pattern is None or re.fullmatch(pattern, line.event, re.DOTALL) is not None,
-            wanted.correlation_id is None or line.correlation_id == wanted.correlation_id,
+            wanted.correlation_id is None or line.correlation_id == _clean(wanted.correlation_id),
             wanted.grep is None or wanted.grep in json.dumps(line.json(), ensure_ascii=False),
             wanted.since is None or line.timestamp >= wanted.since,
             wanted.until is None or line.timestamp < wanted.until,
@@ -222,39 +225,45 @@ def _time(row: Row) -> datetime:
 def _line(row: Row, slugs: Mapping[str, str]) -> LogLine:
     attributes = row.get("log_attributes") or {}
     if row.get("source") == "function_edge_logs":
-        return _invocation(row, attributes)
-    slug = slugs.get(attributes.get("function_id", ""), attributes.get("function_id", ""))
+        return _invocation(row, attributes, slugs)
+    number = str(attributes.get("function_id", ""))
+    slug = slugs.get(number) or _clean(number)
     text = str(row.get("event_message") or "").rstrip("\n")
     ours = _ours(text)
     if ours is not None:
-        fixed = {name: str(ours.pop(name, "")) for name in ("level", "event", "correlation_id", "function")}
+        level = _level(ours.pop("level", ""))
+        event, correlation = (_clean(ours.pop(name, "")) for name in ("event", "correlation_id"))
+        function = _named_function(str(ours.pop("function", "")), slugs)
         ours.pop("timestamp", None)
-        return LogLine(
-            _time(row),
-            _level(fixed["level"]),
-            fixed["event"],
-            fixed["correlation_id"],
-            fixed["function"],
-            scrubbed(ours),
-        )
+        data = {_clean(name): scrub(item) for name, item in ours.items()}
+        return LogLine(_time(row), level, event, correlation, function, data)
     kind = attributes.get("event_type") or "Log"
-    event = "console" if kind == "Log" else f"runtime.{str(kind).lower()}"
-    return LogLine(_time(row), _level(attributes.get("level", "")), event, "", slug, scrubbed({"message": text}))
+    event = "console" if kind == "Log" else f"runtime.{_clean(kind).lower()}"
+    return LogLine(_time(row), _level(attributes.get("level", "")), event, "", slug, {"message": _clean(text)})
 
 
-def _invocation(row: Row, attributes: Mapping[str, Any]) -> LogLine:
+def _invocation(row: Row, attributes: Mapping[str, Any], slugs: Mapping[str, str]) -> LogLine:
     status = _number(attributes.get("response.status_code"))
     path = str(attributes.get("request.pathname", ""))
     level = "error" if (status or 0) >= 500 else "warning" if (status or 0) >= 400 else "info"  # noqa: PLR2004 - HTTP's classes
     # What the row does not say is unknown; the stream itself knows texts only.
     data = {
-        "method": attributes.get("request.method") or None,
+        "method": _clean(attributes.get("request.method") or "") or None,
         "status": status,
         "latency_ms": _number(attributes.get("execution_time_ms")),
-        "execution_id": attributes.get("execution_id") or None,
+        "execution_id": _clean(attributes.get("execution_id") or "") or None,
     }
-    slug = path.removeprefix("/functions/v1/").partition("/")[0]
+    slug = _named_function(path.removeprefix("/functions/v1/").partition("/")[0], slugs)
     return LogLine(_time(row), level, "invocation", "", slug, data)
+
+
+def _named_function(text: str, slugs: Mapping[str, str]) -> str:
+    """A function's name; what is none may be anything."""
+    return text if text in slugs.values() else _clean(text)
+
+
+def _clean(text: object) -> str:
+    return str(scrub(str(text)))
 
 
 def _number(text: object) -> int | float | None:

@@ -13,6 +13,7 @@ Source: https://supabase.com/docs/reference/api/introduction
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 import ssl
@@ -48,6 +49,8 @@ _FIRST_PAUSE = 0.25
 # Spreads requests that were told to wait for the same moment.
 _SPREAD = 0.25
 _LOOK_SECONDS = 5.0
+# What an attempt gets at least, where all of them together have a bound.
+_LAST_SECONDS = 5.0
 # A project in these states works; in any other one its refusals come from that.
 _WORKING = {"ACTIVE_HEALTHY", "ACTIVE_UNHEALTHY", "UNKNOWN", ""}
 _ASLEEP = {"INACTIVE", "PAUSING", "PAUSE_FAILED", "GOING_DOWN"}
@@ -115,6 +118,7 @@ class Management:
         repeatable: bool,
         attempts: int | None = None,
         seconds: float | None = None,
+        within: float | None = None,
     ) -> Any:  # noqa: ANN401 - as the API says
         """Write to `/v1/projects/{ref}{path}`; its JSON, None where the answer is empty.
 
@@ -127,6 +131,7 @@ class Management:
             repeatable: twice is the same as once, so a lost answer may be asked for again.
             attempts: how often it is tried at most; ATTEMPTS where nothing is said.
             seconds: how long one attempt may take; SECONDS where nothing is said.
+            within: how long all attempts together may take, their waits included; a longer wait is cut short.
 
         Raises:
             TimedOut: no answer, or none that can be read, and it may have been carried out.
@@ -141,6 +146,7 @@ class Management:
             attempts=attempts or ATTEMPTS,
             repeatable=repeatable,
             seconds=seconds,
+            within=within,
             params=parameters,
             json=json,
             files=files,
@@ -169,13 +175,14 @@ class Management:
         repeatable: bool,
         headers: Mapping[str, str] | None = None,
         seconds: float | None = None,
+        within: float | None = None,
         **content: Any,  # noqa: ANN401 - passed on to httpx
     ) -> httpx.Response:
-        longest = seconds or SECONDS
+        ends = math.inf if within is None else time.monotonic() + within
         url = f"{self._base}/v1/projects/{self.ref}{path}"
         sent = {"authorization": f"Bearer {self._token}", "accept": "application/json", **(headers or {})}
         for attempt in range(1, attempts + 1):
-            last = attempt == attempts
+            longest = min(seconds or SECONDS, max(round(ends - time.monotonic(), 1), _LAST_SECONDS))
             try:
                 async with asyncio.timeout(longest):
                     answer = await self._http().request(method, url, headers=sent, timeout=_timeout(longest), **content)
@@ -183,26 +190,28 @@ class Management:
                 lost = _lost(failure, "GET" if path == READ_ONLY else method, longest)
                 if lost is None:
                     raise
-                if last or not (repeatable or isinstance(lost, _NotSent)):
+                left = _left(ends)
+                if attempt == attempts or left <= 0 or not (repeatable or isinstance(lost, _NotSent)):
                     raise lost from None
-                await asyncio.sleep(_pause(attempt))
+                await asyncio.sleep(min(_pause(attempt), left))
                 continue
             if answer.is_success:
                 return answer
-            wait = _wait(answer, attempt, repeatable=repeatable)
-            if last or wait is None:
+            wait, left = _wait(answer, attempt, repeatable=repeatable), _left(ends)
+            if attempt == attempts or left <= 0 or wait is None:
                 raise await self._refused(answer)
             if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                self._tell(wait)
-            await asyncio.sleep(wait)
+                self._tell(wait, left)
+            await asyncio.sleep(min(wait, left))
         raise AssertionError
 
-    def _tell(self, wait: float) -> None:
-        """Say that a wait begins; once for all requests that wait for the same moment."""
+    def _tell(self, wait: float, left: float) -> None:
+        """Say that a wait begins, and where it is cut short; once for all requests that wait for the same moment."""
         now = time.monotonic()
         if wait > 1 and now >= self._quiet_until:
-            self._quiet_until = now + wait
-            self._told(f"note: Supabase asks to wait {wait:.0f} s (too many requests)")
+            self._quiet_until = now + min(wait, left)
+            again = f"; tried again in {left:.0f} s all the same" if left < wait else ""
+            self._told(f"note: Supabase asks to wait {wait:.0f} s (too many requests){again}")
 
     async def _refused(self, answer: httpx.Response) -> AgentOpsError:
         """What a refusal means; where the project itself may be the reason, it is asked, once."""
@@ -287,6 +296,11 @@ def _lost(failure: Exception, method: str, seconds: float) -> AgentOpsError | No
     if method != "GET":
         return TimedOut(f"Supabase's API {how}; the {method} may have been carried out", "look, then repeat")
     return Unavailable(f"Supabase's API {how}", "try again; https://status.supabase.com")
+
+
+def _left(ends: float) -> float:
+    """Seconds until the last attempt has to begin, so that it has time for its answer."""
+    return ends - time.monotonic() - _LAST_SECONDS
 
 
 def _pause(attempt: int) -> float:

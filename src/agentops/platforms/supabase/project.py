@@ -67,8 +67,8 @@ def is_row(row: object) -> bool:
     return False
 
 
-def record(found: Source, row: Row, origin: str, by: str, *, answered: bool = True) -> Record:
-    """What is written down of a version."""
+def record(found: Source, row: Row, origin: str, by: str, *, answered: bool = False) -> Record:
+    """What is written down of a version; `answered`: it was called and did."""
     return Record(
         slug=found.slug,
         version=row["version"],

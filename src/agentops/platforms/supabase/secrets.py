@@ -87,11 +87,11 @@ def _not_unset(change: SecretChange, failure: AgentOpsError) -> SecretChange:
     return replace(change, status="failed", changed=False, finding=f"{known}: {failure.message}")
 
 
-async def put(api: Management, texts: Mapping[str, str]) -> None:
-    """Set them in one request; nothing where there are none."""
+async def put(api: Management, texts: Mapping[str, str], *, within: float | None = None) -> None:
+    """Set them in one request; nothing where there are none. `within`: as for `Management.send`."""
     if texts:
         body = [{"name": name, "value": text} for name, text in texts.items()]
-        await api.send("POST", "/secrets", json=body, repeatable=True)
+        await api.send("POST", "/secrets", json=body, repeatable=True, within=within)
 
 
 def _plan(name: str, text: str | None, there: str | None, *, check: bool) -> SecretChange:

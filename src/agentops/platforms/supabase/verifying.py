@@ -8,6 +8,7 @@ GET each function: any answer but 404 and 5xx                  ─→ active, el
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentops.errors import AgentOpsError
@@ -38,23 +39,20 @@ async def verified(
         there = await _read_back(project, wanted, sent)
     except AgentOpsError as failure:
         words = f"deployed, but it could not be read back: {failure.message}"
-        return {
-            each.slug: Deployment(
-                each.slug, sent[each.slug]["version"], changed=True, status="unverified", sha256=None, finding=words
-            )
-            for each in wanted
-        }
+        return {each.slug: _unread(project, each, sent[each.slug], words) for each in wanted}
 
     async def looked(each: Source) -> Deployment:
         row, mine = there.get(each.slug), sent[each.slug]
         async with gate:
             if row is not None and await _overtaken(project, each, mine, before.get(each.slug), row):
                 # Written down as the version that it was for a moment: there is a way back to it.
-                _written(project, each, mine)
+                _written(project, each, mine, replaced=(row["id"], row["version"]) == (mine["id"], mine["version"]))
                 return _replaced(each, row)
             finding = _mismatch(each, mine, row)
             if finding is None and row is not None:
-                finding = await _called(project, each, row)
+                finding = _misplaced(each, row) or await _called(project, each, row)
+            else:
+                _written(project, each, mine)
         status: DeployStatus = "unverified" if finding else "active"
         version = row["version"] if row else None
         return Deployment(each.slug, version, changed=True, status=status, sha256=each.sha256, finding=finding)
@@ -63,14 +61,11 @@ async def verified(
 
 
 async def _called(project: Project, each: Source, row: Row) -> str | None:
-    """Write the version down and call it; what is wrong with its answer is written down too, for the next time."""
+    """Write the version down and call it; that it answered is written down once it did: this process may be killed."""
     _written(project, each, row)
-    silent: str | None = "interrupted"
-    try:
-        silent = await silence(project, each.slug)
-    finally:
-        if silent:
-            _written(project, each, row, answered=False)
+    silent = await silence(project, each.slug)
+    if silent is None:
+        _written(project, each, row, answered=True)
     return silent
 
 
@@ -81,7 +76,7 @@ async def _read_back(project: Project, wanted: Sequence[Source], sent: Mapping[s
         late = (
             each
             for each in wanted
-            if _mismatch(each, sent[each.slug], there.get(each.slug)) and not _newer(sent[each.slug], there, each.slug)
+            if _differs(each, sent[each.slug], there.get(each.slug)) and not _newer(sent[each.slug], there, each.slug)
         )
         if pause is None or not any(late):
             break
@@ -108,18 +103,25 @@ def _mismatch(wanted: Source, sent: Row, row: Row | None) -> str | None:
         return f"version {row['version']} still runs, not {sent['version']}"
     if bool(row.get("verify_jwt", True)) != wanted.verify_jwt:
         return f"verify_jwt is {str(bool(row.get('verify_jwt', True))).lower()} there"
-    entrypoint = row.get("entrypoint_path")
-    if entrypoint and not str(entrypoint).endswith(wanted.entrypoint):
-        return f"its entrypoint is {entrypoint}"
     mine, there = sent.get("ezbr_sha256"), row.get("ezbr_sha256")
     return f"another bundle runs there, as version {row['version']}" if mine and there and mine != there else None
+
+
+def _misplaced(wanted: Source, row: Row) -> str | None:
+    """Another entrypoint than the one that was sent. It is not written down as what runs: its files tell, next time."""
+    entrypoint = row.get("entrypoint_path")
+    return None if not entrypoint or str(entrypoint).endswith(wanted.entrypoint) else f"its entrypoint is {entrypoint}"
+
+
+def _differs(wanted: Source, sent: Row, row: Row | None) -> bool:
+    return bool(_mismatch(wanted, sent, row) or (row is not None and _misplaced(wanted, row)))
 
 
 async def _overtaken(project: Project, wanted: Source, sent: Row, before: Row | None, row: Row) -> bool:
     """Whether what runs is somebody else's deploy, and not this one or the one before it.
 
     Two who switch at once may get the same number. A hash that is neither this one's nor that of before is then no
-    proof, it may be the API's own mistake; other files are.
+    proof, it may be the API's own mistake; other files are, also where it names no hash.
     """
     mine, there = sent.get("ezbr_sha256"), row.get("ezbr_sha256")
     told = bool(mine and there)
@@ -127,7 +129,7 @@ async def _overtaken(project: Project, wanted: Source, sent: Row, before: Row | 
         return False
     if row["id"] != sent["id"] or row["version"] > sent["version"]:
         return told or not await holds(project, wanted, row)
-    if not told or row["version"] < sent["version"] or (before is not None and there == before.get("ezbr_sha256")):
+    if row["version"] < sent["version"] or (told and before is not None and there == before.get("ezbr_sha256")):
         return False
     return await _files(project, row) not in (None, dict(wanted.files))
 
@@ -151,11 +153,20 @@ async def _files(project: Project, row: Row) -> dict[str, str] | None:
     return None if found is None else dict(found.files)
 
 
-def _written(project: Project, each: Source, row: Row, *, answered: bool = True) -> None:
+def _written(project: Project, each: Source, row: Row, *, answered: bool = False, replaced: bool = False) -> None:
+    # The answer to a deploy need not tell `verify_jwt`; it is as it was sent.
+    told = {"verify_jwt": each.verify_jwt, **row}
     try:
-        project.kept.add(record(each, row, each.origin, project.actor, answered=answered))
+        known = record(each, told, each.origin, project.actor, answered=answered)
+        project.kept.add(replace(known, replaced=replaced))
     except AgentOpsError as failure:
         project.told(f"note: {failure.message}; {each.slug} version {row['version']} runs all the same")
+
+
+def _unread(project: Project, each: Source, row: Row, words: str) -> Deployment:
+    """Deployed, by the API's own answer, and never looked at: the next deploy calls it."""
+    _written(project, each, row)
+    return Deployment(each.slug, row["version"], changed=True, status="unverified", sha256=None, finding=words)
 
 
 def _replaced(each: Source, row: Row) -> Deployment:

@@ -25,7 +25,7 @@ create trigger project_entries_only_grow before update or delete or truncate on 
 
 -- The incident that an entry (one of `items`) belongs to. `first` names the entry that its machine began the incident
 -- with; without it the number is one that was given here. One incident is open at a time: what another machine begins
--- meanwhile is that one, unless it has ended by now. Else the number that the machine wrote down counts, or the next one
+-- meanwhile is that one, unless it has ended by now (a restore names the entries that it ends). Else the number that the machine wrote down counts, or the next one
 -- where that is taken.
 create function agentops.project_incident(of_project text, item jsonb, items jsonb) returns bigint language plpgsql as $$
 declare
@@ -45,8 +45,10 @@ begin
         from agentops.project_entries e
         where e.project = of_project and e.book = 'incidents' and e.entry ->> 'action' = 'kill-switch'
           and not exists (select from agentops.project_entries r
-                          where r.project = of_project and r.book = 'incidents' and r.entry -> 'id' = e.entry -> 'id'
-                            and r.entry ->> 'action' = 'incident.restore');
+                          where r.project = of_project and r.book = 'incidents'
+                            and r.entry ->> 'action' = 'incident.restore'
+                            and case when r.entry ? 'ends' then r.entry -> 'ends' @> to_jsonb(e.key::text)
+                                     else r.id > e.id and r.entry -> 'id' = e.entry -> 'id' end);
     end if;
     if number is null then
         select case when bool_or((e.entry ->> 'id')::bigint = given) then max((e.entry ->> 'id')::bigint) + 1

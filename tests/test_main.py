@@ -110,6 +110,7 @@ def test_a_stream_is_json_lines_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> No
     ("argv", "message"),
     [
         (["nonsense"], "there is no command 'nonsense'"),
+        (["kill-switch"], "did you mean incident kill-switch? agentops --help"),
         (["flags", "dissable", "chat"], "there is no verb of flags 'dissable'"),
         (["flags", "enable"], "Missing argument 'NAME…'"),
         (["flags", "list", "--no-such"], "No such option: --no-such"),

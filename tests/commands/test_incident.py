@@ -29,6 +29,12 @@ def test_the_kill_switch_answers_an_object_with_these_fields() -> None:
     assert {flag["name"]: flag["enabled"] for flag in typed("flags", "list", "--json").json}["vouchers"]
 
 
+def test_a_reason_that_is_given_again_is_noted_once() -> None:
+    for reason in ("one", "two", "one", "two", ""):
+        assert typed("incident", "kill-switch", "--reason", reason).code == 0
+    assert typed("incident", "show", "1", "--json").json["reason"] == "one; two"
+
+
 def test_a_phone_number_in_the_reason_is_masked(database_url: str) -> None:
     assert typed("incident", "kill-switch", "--reason", " leak of\n+250788123456 ").code == 0
     assert typed("incident", "show", "1", "--json").json["reason"] == "leak of +2507***456"

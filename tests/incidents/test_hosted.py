@@ -80,6 +80,16 @@ def test_a_second_press_is_the_same_incident_and_writes_nothing(on: ManagementAp
     assert (listed["reason"], listed["features"]) == ("again", ["chat", "voice"])
 
 
+def test_a_second_press_with_another_reason_is_noted_once(on: ManagementApi) -> None:
+    press("--reason", "one")
+    for reason in ("two", "one", "two"):
+        on.requests.clear()
+        again = press("--reason", reason)
+        assert (again.json["incident"], again.json["changed"], on.writes) == (1, False, [])
+    shown = typed("incident", "show", "1", "--json").json
+    assert (shown["reason"], len(shown["timeline"])) == ("one; two", 2)
+
+
 @pytest.mark.usefixtures("on")
 def test_more_features_join_the_open_incident() -> None:
     press("--features", "chat")

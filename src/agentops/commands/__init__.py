@@ -27,6 +27,8 @@ Reveal = Annotated[bool, typer.Option("--reveal", help="Show phones, texts and c
 MASKED = "note: --reveal shows phones, texts and codes in full, and is audited"
 
 FOLDER = Path(__file__).parent
+# How many suggestions a mistyped word gets.
+_MEANT_AT_MOST = 2
 # Help uses a wide terminal, up to where lines stay readable.
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -65,7 +67,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - click's own signature
         """The command that the first word names; an unknown one gets a suggestion."""
         if not ctx.resilient_parsing:
-            _refuse_unknown(args[0], "command", list(nouns()), "agentops --help")
+            _refuse_unknown(args[0], "command", list(nouns()), "agentops --help", _with_verb)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002 - click's own signature
@@ -154,12 +156,20 @@ def command(noun: str) -> Any:  # noqa: ANN401 - a click command, which Typer do
     return typer.main.get_command(app)
 
 
-def _refuse_unknown(word: str, kind: str, known: list[str], help_line: str) -> None:
+def _with_verb(word: str) -> list[str]:
+    """What a verb without its noun may have meant, unless it is many nouns': `kill-switch` → `incident kill-switch`."""
+    found = [f"{noun} {word}" for noun in nouns() if word in getattr(command(noun), "commands", {})]
+    return found if len(found) <= _MEANT_AT_MOST else []
+
+
+def _refuse_unknown(
+    word: str, kind: str, known: list[str], help_line: str, otherwise: Callable[[str], list[str]] = lambda _word: []
+) -> None:
     if word in known or word.startswith("-"):
         return
     import difflib
 
-    near = difflib.get_close_matches(word, known, n=2)
+    near = difflib.get_close_matches(word, known, n=_MEANT_AT_MOST) or otherwise(word)
     meant = f"did you mean {' or '.join(near)}? " if near else ""
     raise UsageError(f"there is no {kind} {word!r}", f"{meant}{help_line}")
 

@@ -194,8 +194,10 @@ class _Noting:
     async def everywhere(self) -> tuple[int | None, bool]:
         """In the books; the incident's number (None: it could not be written), and whether anything changed.
 
-        One that changes nothing and finds an open incident is the same incident, and leaves no entry.
+        One that changes nothing and finds an open incident is the same incident, and leaves an entry only where it
+        gives another reason.
         """
+        known: Incident | None = None
         if self.before is None or not self.moving:
             try:
                 await self.book.read()
@@ -203,7 +205,7 @@ class _Noting:
                 self.here(Kind.INTERRUPTED)
                 raise
             known = self._open()
-            if known is not None and not self.moving:
+            if known is not None and not self.moving and _has_reason(known, self.entry["reason"]):
                 return known.id, False
         number: int | None = None
         try:
@@ -215,7 +217,7 @@ class _Noting:
         audit.write(self.platform, self._acts(number))
         await self.platform.books.send()
         self.platform.books.remark()
-        return number, True
+        return number, bool(self.moving) or known is None
 
     def _whole(self) -> dict[str, Any]:
         """With how it was before. Unread, an open incident knows it of its own features; of others nobody does."""
@@ -256,6 +258,11 @@ class _Noting:
         known = "to put it back" if self.before is not None else "how they stood before could not be read; to put back"
         back = f"{known}: agentops flags enable {names}" if on else "none of them was on"
         self.platform.told(f"note: {failure.message}; {back}")
+
+
+def _has_reason(incident: Incident, reason: str) -> bool:
+    """Whether it says so already: it joins the reasons of all presses."""
+    return not reason or f"; {reason}; " in f"; {incident.reason}; "
 
 
 def _was(book: Book, number: int) -> dict[str, _Was]:

@@ -40,7 +40,8 @@ with stored as materialized (
         set features = array(select distinct unnest(i.features || excluded.features) order by 1),
             switched_off = array(select distinct unnest(i.switched_off || excluded.switched_off) order by 1),
             reason = case when excluded.reason = '' then i.reason
-                          when i.reason in ('', excluded.reason) then excluded.reason
+                          when i.reason = '' then excluded.reason
+                          when position('; ' || excluded.reason || '; ' in '; ' || i.reason || '; ') > 0 then i.reason
                           else i.reason || '; ' || excluded.reason end,
             -- What was first, stays first; only the version moves on.
             detail = jsonb_build_object('saved', coalesce(i.detail -> 'saved', '{}') || coalesce((

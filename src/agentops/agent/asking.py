@@ -59,7 +59,7 @@ async def ask(stack: Stack, budget: Budget, deadline: float, **request: Any) -> 
             _tell(stack, client.breaker.report(well=True), None)
             await budget.give_back(reservation, failure)
             raise
-        except BaseException:
+        except BaseException:  # also of a cancellation: the breaker's one probe must not stay taken
             client.breaker.abandon()
             raise
         else:
@@ -74,7 +74,7 @@ async def _admitted(breaker: Breaker, budget: Budget, request: Mapping[str, Any]
     breaker.admit()
     try:
         return await budget.reserve(request)
-    except BaseException:
+    except BaseException:  # as above
         breaker.abandon()
         raise
 

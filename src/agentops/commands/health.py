@@ -186,16 +186,14 @@ async def _behind(session: Session, address: str) -> list[Check]:
 
 async def _hosted_incidents(platform: SupabasePlatform) -> list[Check]:
     """Whether something is switched off that nobody has put back."""
+    from agentops.incidents import symptoms
     from agentops.incidents.book import Book
 
     async def verdict() -> Verdict:
         book = Book(platform.books)
         await book.read()
         found = book.open()
-        if found is None:
-            return _ok("no incident is open")
-        reason = f": {found.reason}" if found.reason else ""
-        return "degraded", f"open: {found.id} ({found.kind}{reason})", f"agentops incident show {found.id}"
+        return symptoms.open_incidents([found] if found else [])
 
     return [await _check("incidents", verdict())]
 

@@ -92,7 +92,8 @@ async def show(
     customer: Customer = None,
 ) -> AsyncIterator[LogLine]:
     """Show the newest matching lines, oldest of them first."""
-    wanted = _filter(
+    platform, wanted = await _asked(
+        session,
         (slug,) if slug else (),
         since=since,
         until=until,
@@ -102,9 +103,6 @@ async def show(
         grep=grep,
         customer=customer,
     )
-    platform = await session.platform()
-    wanted = await _of(session, wanted, customer)
-    await _note_unknown(session, platform, wanted.slugs)
     found = False
     async for line in platform.logs(wanted, limit=limit, follow=False, gap=session.note):
         found = True
@@ -125,7 +123,8 @@ async def tail(
     customer: Customer = None,
 ) -> AsyncIterator[LogLine]:
     """Show the last hour's matching lines, then new ones as they are stored, until Ctrl-C."""
-    wanted = _filter(
+    platform, wanted = await _asked(
+        session,
         tuple(slugs or ()),
         since=since,
         level=level,
@@ -134,9 +133,6 @@ async def tail(
         grep=grep,
         customer=customer,
     )
-    platform = await session.platform()
-    wanted = await _of(session, wanted, customer)
-    await _note_unknown(session, platform, wanted.slugs)
     if session.interactive:
         session.note("following; Ctrl-C ends it")
     async for line in platform.logs(wanted, limit=TAIL_LINES, follow=True, gap=session.note):
@@ -163,7 +159,8 @@ async def download(
         raise Conflict(f"{output} is already there", "repeat with --force to replace it, or give another -o FILE")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"the folder of {output} is not there", f"mkdir -p {output.parent}")
-    wanted = _filter(
+    platform, wanted = await _asked(
+        session,
         (slug,),
         since=since,
         until=until,
@@ -173,9 +170,6 @@ async def download(
         grep=grep,
         customer=customer,
     )
-    platform = await session.platform()
-    wanted = await _of(session, wanted, customer)
-    await _note_unknown(session, platform, wanted.slugs)
     lines = [
         json.dumps(line.json(), ensure_ascii=False)
         async for line in platform.logs(wanted, limit=limit, follow=False, gap=session.note)
@@ -284,6 +278,17 @@ def _keyless(session: Session) -> UsageError:
         server = shlex.quote(without_password(session.process.server))
         hint += f"; or ask the stack behind it: --target {server}"
     return UsageError(words, hint)
+
+
+async def _asked(
+    session: Session, slugs: tuple[str, ...], *, customer: str | None, **conditions: str | None
+) -> tuple[Platform, LogFilter]:
+    """The target and what it is asked for; a word that means nothing is refused before anything is opened."""
+    wanted = _filter(slugs, customer=customer, **conditions)
+    platform = await session.platform()
+    wanted = await _of(session, wanted, customer)
+    await _note_unknown(session, platform, wanted.slugs)
+    return platform, wanted
 
 
 def _filter(

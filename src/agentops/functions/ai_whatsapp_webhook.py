@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from agentops.stack import Stack
     from agentops.web import Request, Response
 
+# What another message would meet as well: the batch comes again, and no content is to blame.
+_NOT_OF_THE_CONTENT = (Unavailable, TimedOut, NotAuthorised, UsageError, Conflict)
+
 
 async def handle(request: Request, stack: Stack) -> Response:
     """Meta's verification and messages; a GET without `hub.*` is the function's health."""
@@ -124,7 +127,7 @@ async def _received(found: Delivery, request: Request, stack: Stack) -> inbox.Re
         return inbox.Received(0, 0, (), stack.flag(CHAT))
     try:
         received = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, batch)
-    except (Unavailable, TimedOut, NotAuthorised, UsageError, Conflict):
+    except _NOT_OF_THE_CONTENT:
         raise
     except AgentOpsError as failure:
         if len(batch) == 1:
@@ -148,7 +151,7 @@ async def _one_by_one(batch: Sequence[inbox.Incoming], request: Request, stack: 
     for message in batch:
         try:
             one = await inbox.receive(stack.database, request.slug, request.correlation_id, CHAT, [message])
-        except (Unavailable, TimedOut, NotAuthorised, UsageError, Conflict):
+        except _NOT_OF_THE_CONTENT:
             raise
         except AgentOpsError:
             bare = inbox.Incoming(message.message_id, "", None, None, "other", answerable=False, payload={})

@@ -13,7 +13,10 @@ from agentops.store import health as figures
 from agentops.store import outbox, pacing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agentops.platforms import Queries
+    from agentops.store.incidents import Incident
 
 QUEUE_SECONDS = 60.0
 FAILED_SECONDS = 3600.0
@@ -79,7 +82,11 @@ async def sending(queries: Queries) -> Verdict:
 
 async def incidents(queries: Queries) -> Verdict:
     """Incidents that nobody has ended."""
-    found = await figures.open_incidents(queries)
+    return open_incidents(await figures.open_incidents(queries))
+
+
+def open_incidents(found: Sequence[figures.OpenIncident | Incident]) -> Verdict:
+    """Incidents that nobody has ended, wherever they are noted."""
     if not found:
         return ok("no incident is open")
     first = found[0]

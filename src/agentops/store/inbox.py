@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -197,10 +196,14 @@ async def receive(
 
 async def _received(database: Database, parameters: Mapping[str, Any]) -> Row:
     """Who becomes known by user id here and by phone there at the same moment is seen by the next attempt."""
-    for _ in range(RECEIVED_AT_MOST - 1):
-        with suppress(Conflict):
+    attempt = 1
+    while True:
+        try:
             return (await database.query(_SQL["receive"], parameters))[0]
-    return (await database.query(_SQL["receive"], parameters))[0]
+        except Conflict:
+            if attempt == RECEIVED_AT_MOST:
+                raise
+        attempt += 1
 
 
 async def expire(queries: Queries, batch: int = EXPIRE_BATCH) -> int:
